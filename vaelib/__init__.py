@@ -1,0 +1,21 @@
+"""The tested code of the book: perceptron, autoencoder, variational autoencoder and what trains and draws them.
+
+Nothing is imported until it is used, so that `import vaelib` costs nothing and the perceptron needs NumPy alone.
+The modules form floors and import downwards only; `tests/test_floors.py` holds the list.
+"""
+
+from importlib import import_module
+from types import ModuleType
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import a module of the package on first use, so that `vaelib.data.load` works after `import vaelib`."""
+    if not name.startswith("_"):
+        try:
+            return import_module(f"vaelib.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"vaelib.{name}":
+                raise
+    raise AttributeError(f"module 'vaelib' has no attribute {name!r}")
