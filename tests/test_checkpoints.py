@@ -1,0 +1,459 @@
+"""A checkpoint gives back exactly what was saved, or raises and changes nothing (faults 34 to 41)."""
+
+import hashlib
+import json
+import math
+import os
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from vaelib import checkpoints
+from vaelib.checkpoints import CheckpointError
+
+# A child process that saves for ever: weights and state of one save carry the same number.
+ENDLESS_SAVING = """
+import itertools, sys, torch
+from vaelib import checkpoints
+model = torch.nn.Linear(300, 300)
+for i in itertools.count():
+    torch.nn.init.constant_(model.weight, i), torch.nn.init.constant_(model.bias, i)
+    checkpoints.save(sys.argv[1], model, i=i)
+    if i == 3:
+        print("ready", flush=True)
+"""
+# A child process that kills itself at one named call in the middle of its second save.
+KILLED_AT = """
+import os, signal, sys, torch
+from vaelib import checkpoints
+model = torch.nn.Linear(300, 300)
+torch.nn.init.constant_(model.weight, 0), torch.nn.init.constant_(model.bias, 0)
+checkpoints.save(sys.argv[1], model, i=0)
+torch.nn.init.constant_(model.weight, 1), torch.nn.init.constant_(model.bias, 1)
+setattr(os, sys.argv[2], lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+checkpoints.save(sys.argv[1], model, i=1)
+"""
+LOCK_AND_WAIT = """
+import sys, time
+from vaelib import checkpoints
+with checkpoints.lock(sys.argv[1]):
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+
+
+class Tiny(nn.Module):
+    def __init__(self, n: int = 2, seed: int = 0) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.weight = nn.Parameter(torch.randn(n, 3, generator=generator))
+        self.register_buffer("steps", torch.tensor(7))
+
+
+def start(script: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", script, *arguments], stdout=subprocess.PIPE, text=True)
+
+
+def same(a: object, b: object) -> bool:
+    """Equal values of equal types, tensors bit for bit (NaN equals NaN)."""
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, torch.Tensor):
+        bits = [t.contiguous().reshape(-1).view(torch.uint8) for t in (a, b)]
+        return a.dtype == b.dtype and a.shape == b.shape and torch.equal(*bits)
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return repr(a) == repr(b)  # repr tells -0.0 from 0.0 and every other double from its neighbour
+
+
+def weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in model.state_dict().items()}
+
+
+def reseal(path: Path, old: bytes, new: bytes) -> None:
+    """Change the file and give it a right checksum again: what another version, not an accident, would have written."""
+    assert len(old) == len(new)
+    data = path.read_bytes()
+    header = json.loads(safetensors.safe_open(path, "pt").metadata()["vaelib"])
+    blank = data.replace(header["sha256"].encode(), b"0" * 64).replace(old, new)
+    assert blank.count(new) == 1
+    path.write_bytes(blank.replace(b"0" * 64, hashlib.sha256(blank).hexdigest().encode(), 1))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "model.safetensors"
+
+
+# What was saved comes back
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(None, True, False, 0, -1, 2**200, "", 'θ \n\ud800 "sha256":"' + "0" * 64, '\\"sha256\\":\\"' + "0" * 64),
+        *(0.1, -0.0, math.pi * 1e-300, 5e-324, math.inf, -math.inf, math.nan),
+        *([], (), {}, [()], ([1, 2.0],), {1: {"1": [None]}, 0: (3,)}, {"tensor": "x"}, {"tuple": [1]}, {"dict": []}),
+        *(torch.tensor(2.5), torch.zeros(0), torch.zeros(3, 0, 2), torch.tensor([math.nan, math.inf, -0.0])),
+        *(torch.tensor([0.1, 1e-310], dtype=torch.float64), torch.tensor([1j]), torch.tensor([True, False])),
+        *(torch.tensor([0.1, 6e-8]).half(), torch.tensor([0.1, 1e38]).bfloat16(), torch.tensor([2**62, -1])),
+        torch.Generator().manual_seed(3).get_state(),
+        {"a": [torch.ones(2), {5: (torch.zeros(1), torch.zeros(1))}]},
+    ],
+    ids=lambda value: repr(value)[:30].encode("ascii", "replace").decode(),
+)
+def test_every_kind_of_state_comes_back_bit_for_bit(path: Path, value: object) -> None:
+    checkpoints.save(path, Tiny(), value=value)
+    assert same(checkpoints.load(path, Tiny()), {"value": value})
+    assert same(checkpoints.peek(path), {"value": value})
+
+
+def test_weights_and_buffers_come_back_in_place(path: Path) -> None:
+    saved, model = Tiny(seed=1), Tiny(seed=2)
+    parameter = model.weight
+    checkpoints.save(path, saved)
+    model.steps.zero_()
+    assert checkpoints.load(path, model) == {}
+    assert same(weights(model), weights(saved))
+    assert model.weight is parameter and model.weight.requires_grad  # an optimiser that holds it sees the new values
+
+
+def test_training_resumed_from_a_checkpoint_equals_training_never_interrupted(path: Path) -> None:
+    def run(model: nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator, steps: int) -> None:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            model(torch.randn(8, 5, generator=generator)).square().sum().backward()
+            optimizer.step()
+
+    def build(seed: int) -> tuple[nn.Module, torch.optim.Optimizer, torch.Generator]:
+        model = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 2))
+        return model, torch.optim.Adam(model.parameters(), lr=0.01), torch.Generator().manual_seed(seed)
+
+    model, optimizer, generator = build(0)
+    run(model, optimizer, generator, 3)
+    checkpoints.save(path, model, optimizer=optimizer.state_dict(), rng=generator.get_state())
+    run(model, optimizer, generator, 4)
+
+    resumed, other_optimizer, other_generator = build(99)
+    state = checkpoints.load(path, resumed)
+    other_optimizer.load_state_dict(state["optimizer"])
+    other_generator.set_state(state["rng"])
+    run(resumed, other_optimizer, other_generator, 4)
+    assert same(weights(resumed), weights(model))
+    assert same(other_optimizer.state_dict(), optimizer.state_dict())
+
+
+def test_shared_and_strided_tensors_come_back_as_they_look(path: Path) -> None:
+    tied = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    tied[1].weight = tied[0].weight
+    grid = torch.arange(12.0).reshape(3, 4)
+    views = {"t": grid.T, "column": grid[:, 1], "same": grid, "wide": torch.ones(1).expand(5)}
+    checkpoints.save(path, tied, **views)
+    other = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    assert same(checkpoints.load(path, other), views)
+    assert same(weights(other), weights(tied))
+
+
+def test_half_precision_models_and_models_without_weights_work(path: Path) -> None:
+    for model, other in [(Tiny(seed=1).half(), Tiny(seed=2).half()), (nn.Identity(), nn.Identity())]:
+        checkpoints.save(path, model, n=1)
+        assert checkpoints.load(path, other) == {"n": 1}
+        assert same(weights(other), weights(model))
+
+
+def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
+    for name in "abcdefgh":  # the order of two metadata entries changes from save to save
+        checkpoints.save(tmp_path / name, Tiny(), epoch=1, t=torch.ones(2))
+    assert len({(tmp_path / name).read_bytes() for name in "abcdefgh"}) == 1
+
+
+def test_file_is_plain_safetensors_that_says_what_wrote_it(path: Path) -> None:
+    checkpoints.save(path, Tiny(seed=4), n=1)
+    with safetensors.safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()["vaelib"])
+        assert torch.equal(file.get_tensor("model.weight"), Tiny(seed=4).weight)
+    assert (header["format"], header["model"], header["torch"]) == (1, "Tiny", torch.__version__)
+
+
+def test_saved_best_weights_do_not_move_with_the_live_ones(path: Path) -> None:
+    model = Tiny(seed=1)
+    before = weights(model)
+    checkpoints.save(path, model, best=model.state_dict())
+    best = checkpoints.load(path, model)["best"]
+    with torch.no_grad():
+        model.weight += 1
+    assert same(best, before) and same(checkpoints.peek(path)["best"], before)
+    best["weight"].zero_()  # nor the other way round
+    assert model.weight.ne(0).all()
+
+
+def test_no_device_name_is_written_so_any_device_can_load(path: Path) -> None:
+    # The CUDA side of this claim needs a GPU; on the CPU, what can be checked is that no device enters the file.
+    checkpoints.save(path, Tiny(), optimizer=torch.optim.Adam(Tiny().parameters()).state_dict())
+    assert b"cpu" not in path.read_bytes().replace(torch.__version__.encode(), b"")
+    assert checkpoints.peek(path)["optimizer"]["param_groups"][0]["params"] == [0]
+
+
+# Damage
+
+
+def test_no_flipped_bit_is_accepted_and_no_weight_changes(path: Path) -> None:
+    checkpoints.save(path, Tiny(seed=1), epoch=3)
+    data = path.read_bytes()
+    model = Tiny(seed=2)
+    before = weights(model)
+    accepted = []
+    for bit in range(8 * len(data)):  # each bit of the file, header, checksum and weights alike
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        try:
+            checkpoints.load(path, model)
+        except CheckpointError:
+            continue
+        accepted.append(bit)
+    assert accepted == []
+    assert same(weights(model), before)
+    path.write_bytes(data)
+    assert checkpoints.load(path, model) == {"epoch": 3}
+
+
+def test_no_truncated_or_lengthened_file_is_accepted(path: Path) -> None:
+    checkpoints.save(path, Tiny(seed=1), epoch=3)
+    data = path.read_bytes()
+    model = Tiny(seed=2)
+    before = weights(model)
+    for cut in [*(data[:n] for n in range(len(data))), data + b"\0", data + data]:
+        path.write_bytes(cut)
+        with pytest.raises(CheckpointError, match="damaged"):
+            checkpoints.load(path, model)
+    assert same(weights(model), before)
+
+
+def test_hostile_pickle_is_refused_and_runs_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"  # torch.load hands names in .safetensors to safetensors
+
+    class Hostile:
+        def __reduce__(self) -> tuple[object, ...]:
+            return os.mkdir, (str(tmp_path / "pwned"),)
+
+    torch.save({"weight": Hostile()}, path)
+    torch.load(path, weights_only=False)
+    assert (tmp_path / "pwned").exists()  # the file is hostile indeed
+    (tmp_path / "pwned").rmdir()
+
+    zipped = path.read_bytes()
+    torch.save({"weight": Hostile()}, path, _use_new_zipfile_serialization=False)
+    plain = [pickle.dumps(Hostile(), protocol) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)]
+    for data in [zipped, path.read_bytes(), *plain]:
+        path.write_bytes(data)
+        for call in (lambda: checkpoints.load(path, Tiny()), lambda: checkpoints.peek(path)):
+            with pytest.raises(CheckpointError, match=r"Pickle files .* are refused"):
+                call()
+    assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize("data", [b"", b"\0" * 100, b"<!DOCTYPE html>", safetensors.torch.save({"a": torch.ones(1)})])
+def test_foreign_file_is_refused(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"not written by vaelib\.checkpoints\.save"):
+        checkpoints.load(path, Tiny())
+
+
+def test_newer_format_asks_for_an_upgrade(path: Path) -> None:
+    checkpoints.save(path, Tiny(seed=1))
+    reseal(path, b'\\"format\\":1', b'\\"format\\":2')
+    model = Tiny(seed=2)
+    with pytest.raises(CheckpointError, match=r"format 2.*upgrade vaelib"):
+        checkpoints.load(path, model)
+    assert same(weights(model), weights(Tiny(seed=2)))
+
+
+# Another model
+
+
+def test_another_architecture_is_refused_with_every_difference_named(path: Path) -> None:
+    checkpoints.save(path, nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2, bias=False), nn.Linear(2, 2)))
+    model = nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 2))
+    before = weights(model)
+    with pytest.raises(CheckpointError) as caught:
+        checkpoints.load(path, model)
+    for line in [
+        "1.bias: not in the file, model (2,) float32",
+        "2.weight: file (2, 2) float32, not in the model",
+        "2.bias: file (2,) float32, not in the model",
+        "0.weight: file (3, 4) float32, model (5, 4) float32",
+        "0.bias: file (3,) float32, model (5,) float32",
+        "1.weight: file (2, 3) float32, model (2, 5) float32",
+    ]:
+        assert f"\n  {line}\n" in str(caught.value)
+    assert same(weights(model), before)
+
+
+def test_another_precision_is_refused(path: Path) -> None:
+    checkpoints.save(path, Tiny())
+    with pytest.raises(CheckpointError, match=r"weight: file \(2, 3\) float32, model \(2, 3\) float64"):
+        checkpoints.load(path, Tiny().double())
+
+
+def test_sizes_that_would_broadcast_are_refused(path: Path) -> None:
+    checkpoints.save(path, Tiny(1))  # (1, 3) fills (2, 3) where copy_ alone is asked
+    with pytest.raises(CheckpointError, match=r"weight: file \(1, 3\) float32, model \(2, 3\) float32"):
+        checkpoints.load(path, Tiny(2))
+
+
+# Values and places that cannot work
+
+
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [
+        (object(), "state"),
+        ({"a": [1, {2}]}, r"state\['a'\]\[1\]"),
+        ({(1, 2): 3}, "state"),
+        ({"a": b"bytes"}, r"state\['a'\]"),
+        (Tiny(), "state"),
+        ([torch.eye(2).to_sparse()], r"state\[0\]"),
+        (torch.zeros(2, dtype=torch.complex128), "state"),
+    ],
+)
+def test_state_that_cannot_be_held_is_named_and_the_old_file_stays(path: Path, value: object, place: str) -> None:
+    checkpoints.save(path, Tiny(), n=1)
+    with pytest.raises(TypeError, match=f"^{place}: a checkpoint cannot hold a "):
+        checkpoints.save(path, Tiny(), state=value)
+    assert checkpoints.peek(path) == {"n": 1}
+
+
+def test_missing_file_says_how_to_make_one(path: Path) -> None:
+    for call in (lambda: checkpoints.load(path, Tiny()), lambda: checkpoints.peek(path)):
+        with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*vaelib\.checkpoints\.save"):
+            call()
+
+
+def test_folder_instead_of_a_file_is_refused(tmp_path: Path) -> None:
+    def hold() -> None:
+        with checkpoints.lock(tmp_path):
+            pass
+
+    for call in (lambda: checkpoints.save(tmp_path, Tiny()), lambda: checkpoints.load(tmp_path, Tiny()), hold):
+        with pytest.raises(IsADirectoryError, match="is a folder: name a file in it"):
+            call()
+
+
+def test_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    def hold(path: Path) -> None:
+        with checkpoints.lock(path):
+            pass
+
+    (tmp_path / "file").touch()
+    # A file where the folder should be stops root as well, unlike a folder's permissions.
+    for call in (lambda path: checkpoints.save(path, Tiny()), hold):
+        with pytest.raises(OSError, match=r"cannot write the checkpoint .*choose a folder you may write to.*model\.st"):
+            call(tmp_path / "file" / "model.st")
+
+
+def test_missing_folder_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "läufe mit leerzeichen" / "a[1]" / "model.safetensors"
+    checkpoints.save(path, Tiny(), n=1)
+    assert checkpoints.peek(str(path)) == {"n": 1}
+    with checkpoints.lock(tmp_path / "b" / "model.safetensors"):
+        assert (tmp_path / "b").is_dir()
+
+
+# Interrupted saves
+
+
+def test_full_disk_leaves_the_old_file_and_no_other(tmp_path: Path, path: Path) -> None:
+    checkpoints.save(path, Tiny(), n=1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))  # writes beyond 10 kB fail, as on a full disk
+    try:
+        with pytest.raises(OSError, match=r"cannot write the checkpoint .*: free space .*untouched"):
+            checkpoints.save(path, nn.Linear(100, 100), n=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert checkpoints.load(path, Tiny()) == {"n": 1}
+    assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_error_at_the_last_moment_keeps_its_kind_and_leaves_no_file(
+    tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    checkpoints.save(path, Tiny(), n=1)
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(PermissionError, match=r"cannot write the checkpoint \(Permission denied\)"):
+        checkpoints.save(path, Tiny(), n=2)
+    assert checkpoints.peek(path) == {"n": 1}
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_killed_while_saving_leaves_a_whole_file(tmp_path: Path) -> None:
+    runs = [(tmp_path / f"{i}.st", start(ENDLESS_SAVING, str(tmp_path / f"{i}.st"))) for i in range(3)]
+    for path, process in runs:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        process.kill()
+        process.communicate()
+        model = nn.Linear(300, 300)
+        i = checkpoints.load(path, model)["i"]
+        assert i >= 3 and model.weight.eq(i).all() and model.bias.eq(i).all()
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_killed_between_writing_and_renaming_leaves_the_old_file(tmp_path: Path, path: Path, call: str) -> None:
+    process = start(KILLED_AT, str(path), call)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    model = nn.Linear(300, 300)
+    assert checkpoints.load(path, model) == {"i": 0}
+    assert model.weight.eq(0).all()
+    assert len(os.listdir(tmp_path)) == 2  # the kill was in the middle: a temporary file is there
+    with checkpoints.lock(path):  # the next run clears it away
+        assert sorted(os.listdir(tmp_path)) == [path.name, path.name + ".lock"]
+
+
+# Two runs
+
+
+def test_second_run_on_the_same_path_is_refused_until_the_first_ends(path: Path) -> None:
+    def hold() -> None:
+        with checkpoints.lock(path):
+            pass
+
+    process = start(LOCK_AND_WAIT, str(path))
+    assert process.stdout is not None and process.stdout.readline() == "locked\n"
+    with pytest.raises(CheckpointError, match="another run is writing to"):
+        hold()
+    process.kill()
+    process.communicate()
+    hold()  # a killed run holds nothing
+
+
+def test_second_lock_in_the_same_process_is_refused_and_other_files_stay_free(path: Path) -> None:
+    def nested() -> None:
+        with checkpoints.lock(path):
+            pass
+
+    with checkpoints.lock(path), checkpoints.lock(path.with_name("other")):
+        with pytest.raises(CheckpointError, match="another run"):
+            nested()
+        with pytest.raises(CheckpointError, match="another run"):
+            nested()  # the refusal has not freed the lock
+    nested()
+    with pytest.raises(KeyError), checkpoints.lock(path):
+        raise KeyError
+    nested()  # an error in the block frees it

@@ -1,0 +1,258 @@
+"""Save a model and the state of its training in one safetensors file, and restore them whole or not at all.
+
+The file holds tensors and one JSON text, never code. Every byte is covered by a checksum, and the file appears under
+its name only once it is complete. Everything passes through memory, three times over while saving: the models of this
+book are small.
+"""
+
+import glob
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor, nn
+
+from vaelib import __version__
+
+# Any later format must keep the rule for the checksum, so that this code can tell "newer" from "damaged".
+_FORMAT = 1
+# safetensors stores metadata entries in random order; a single entry makes equal content equal bytes. The checksum
+# comes first in it, and the quotes inside that entry are escaped.
+_FIELD = b'\\"sha256\\":\\"'
+_UNSET = "0" * 64
+_DTYPES = {
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64, torch.bool),
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8),
+}
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used: damaged, foreign, too new, made for another model, or in use by another run."""
+
+
+def save(path: str | os.PathLike[str], model: nn.Module, **state: Any) -> None:
+    """Write the model's weights, and whatever `state` resuming needs, to `path` in one step.
+
+    `state` is made of dicts (keys str or int), lists, tuples, tensors, numbers, strings, bools and None, such as
+    `optimizer=optimizer.state_dict()`, `rng=generator.get_state()`, `best=model.state_dict()`, `config={...}`. A file
+    already at `path` stays as it is until the new one is complete, and for good where writing fails. A missing folder
+    is made.
+
+    Raises: TypeError for a value that no checkpoint can hold, named by its place; OSError where the disk is full or
+    the folder cannot be written to.
+    """
+    path = _file(path)
+    data = _serialise(model, state)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise _unwritable(error, path) from error
+
+
+def load(path: str | os.PathLike[str], model: nn.Module) -> dict[str, Any]:
+    """Copy the weights at `path` into `model`, in place and on its own device, and return the saved state.
+
+    The file is read and verified whole before the first weight changes. The state's tensors are on the CPU and belong
+    to the caller alone: later training of `model` does not move them.
+
+    Raises: FileNotFoundError; CheckpointError where the file is damaged, is no checkpoint, comes from a newer vaelib,
+    or holds weights of other names, sizes or types than the model's; `model` is then unchanged.
+    """
+    name, weights, state = _read(path)
+    own = model.state_dict()
+    problems = _differences(weights, own)
+    if problems:
+        raise CheckpointError(
+            f"the weights of {os.fspath(path)} (a {name}) do not fit this {type(model).__name__}:\n  "
+            + "\n  ".join(problems)
+            + "\nBuild the model with the sizes it was saved with; it is unchanged."
+        )
+    with torch.no_grad():
+        for key, tensor in own.items():
+            tensor.copy_(weights[key])
+    return state
+
+
+def peek(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the saved state alone, verified as `load` does: enough to build the model that the weights belong to.
+
+    Raises: FileNotFoundError; CheckpointError where the file is damaged, is no checkpoint or comes from a newer vaelib.
+    """
+    return _read(path)[2]
+
+
+@contextmanager
+def lock(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Keep every other run from writing to `path` while the block lasts.
+
+    The lock is on the file `path` + ".lock" and belongs to the process: a killed run holds it no longer, and the empty
+    file that stays behind does no harm. What a run killed while saving left half-written is removed.
+
+    Raises: CheckpointError, at once, where another run holds it; OSError where the folder cannot be written to.
+    """
+    path = _file(path)
+    guard = FileLock(path.with_name(path.name + ".lock"), timeout=0)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        guard.acquire()
+    except Timeout:
+        raise CheckpointError(
+            f"another run is writing to {path}: wait until it ends, stop it, or give this run a file of its own"
+        ) from None
+    except OSError as error:
+        raise _unwritable(error, path) from error
+    try:
+        for leftover in path.parent.glob(f".{glob.escape(path.name)}.????????.tmp"):
+            leftover.unlink()
+        yield
+    finally:
+        guard.release()
+
+
+def _file(path: str | os.PathLike[str]) -> Path:
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name a file in it, such as {path / 'model.safetensors'}")
+    return path
+
+
+def _unwritable(error: OSError, path: Path) -> OSError:
+    """Return an error of the same kind (PermissionError, ...) that says what it means for the checkpoint."""
+    reason = error.strerror or str(error)
+    return OSError(
+        error.errno,
+        f"cannot write the checkpoint ({reason}): free space or choose a folder you may write to; "
+        "an older file under that name is untouched",
+        str(path),
+    )
+
+
+def _serialise(model: nn.Module, state: dict[str, Any]) -> bytearray:
+    tensors = {f"model.{key}": _copy(value, f"model.{key}") for key, value in model.state_dict().items()}
+    header = {
+        "sha256": _UNSET,
+        "format": _FORMAT,
+        "model": type(model).__name__,
+        "vaelib": __version__,
+        "torch": str(torch.__version__),
+        "state": {key: _encode(value, key, tensors) for key, value in state.items()},
+    }
+    data = bytearray(safetensors.torch.save(tensors, {"vaelib": json.dumps(header, separators=(",", ":"))}))
+    start = data.index(_FIELD) + len(_FIELD)
+    data[start : start + len(_UNSET)] = _checksum(data, start)
+    return data
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[str, dict[str, Tensor], dict[str, Any]]:
+    """Return the model's class name, its weights and the saved state, from a file verified to the last bit."""
+    path = _file(path)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"no checkpoint at {path}: check the path, or write one with vaelib.checkpoints.save(path, model)"
+        ) from None
+    start = data.find(_FIELD) + len(_FIELD)
+    if start < len(_FIELD):
+        raise CheckpointError(
+            f"{path} ({len(data):,} bytes) was not written by vaelib.checkpoints.save, or is damaged. Pickle files "
+            "(torch.save) are refused because loading one can run code in it: if you trust its origin, open it with "
+            "torch.load(path, weights_only=True), put the weights into a model and save that one here"
+        )
+    if data[start : start + len(_UNSET)] != _checksum(data, start):
+        raise CheckpointError(
+            f"{path} is damaged: the checksum does not match its {len(data):,} bytes (a copy or download cut off?). "
+            "Restore it from another copy, or train and save again"
+        )
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["vaelib"])
+    if header["format"] > _FORMAT:
+        raise CheckpointError(
+            f"{path} has checkpoint format {header['format']} (vaelib {header['vaelib']}), and vaelib {__version__} "
+            f"reads formats up to {_FORMAT}: upgrade vaelib"
+        )
+    tensors = safetensors.torch.load(data)
+    state = {key: _decode(value, tensors) for key, value in header["state"].items()}
+    weights = {key.removeprefix("model."): value for key, value in tensors.items() if key.startswith("model.")}
+    return header["model"], weights, state
+
+
+def _checksum(data: bytes | bytearray, start: int) -> bytes:
+    """Hash all of `data`, with zeros in place of the 64 digits at `start`."""
+    view = memoryview(data)
+    digest = hashlib.sha256(view[:start])
+    digest.update(_UNSET.encode())
+    digest.update(view[start + len(_UNSET) :])
+    return digest.hexdigest().encode()
+
+
+def _differences(saved: dict[str, Tensor], own: dict[str, Tensor]) -> list[str]:
+    def form(tensor: Tensor) -> str:
+        return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+
+    missing = [f"{key}: not in the file, model {form(own[key])}" for key in own if key not in saved]
+    unexpected = [f"{key}: file {form(saved[key])}, not in the model" for key in saved if key not in own]
+    different = [
+        f"{key}: file {form(saved[key])}, model {form(own[key])}"
+        for key in own
+        if key in saved and form(saved[key]) != form(own[key])
+    ]
+    return missing + unexpected + different
+
+
+def _copy(tensor: Any, place: str) -> Tensor:
+    if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.dtype not in _DTYPES:
+        kind = f"{tensor.layout} {tensor.dtype} tensor" if isinstance(tensor, Tensor) else type(tensor).__name__
+        raise TypeError(f"{place}: a checkpoint cannot hold a {kind}; use a dense tensor of one of the common types")
+    # Always a copy of its own: safetensors refuses tensors that share memory, as tied weights do, or are strided.
+    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+
+
+def _encode(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
+    """Return `value` as JSON, its tensors moved into `tensors`: `{"kind": [...]}` marks what JSON has no word for."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Tensor):
+        # Numbered over all tensors of the file, so that no two names are alike.
+        key = f"state.{len(tensors)}"
+        tensors[key] = _copy(value, place)
+        return {"tensor": key}
+    if type(value) in (list, tuple):
+        items = [_encode(item, f"{place}[{i}]", tensors) for i, item in enumerate(value)]
+        return items if type(value) is list else {"tuple": items}
+    if isinstance(value, dict) and all(isinstance(key, str | int) for key in value):
+        return {"dict": [[key, _encode(item, f"{place}[{key!r}]", tensors)] for key, item in value.items()]}
+    raise TypeError(
+        f"{place}: a checkpoint cannot hold a {type(value).__name__}; use dicts with str or int keys, lists, tuples, "
+        "tensors, numbers, strings, bools or None"
+    )
+
+
+def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:
+    match value:
+        case {"tensor": key}:
+            return tensors[key]
+        case {"tuple": items}:
+            return tuple(_decode(item, tensors) for item in items)
+        case {"dict": pairs}:
+            return {key: _decode(item, tensors) for key, item in pairs}
+        case list():
+            return [_decode(item, tensors) for item in value]
+    return value
