@@ -39,7 +39,8 @@ class History:
 
     ``train`` and ``validation`` map "objective", "log_likelihood" and "kl" to lists; a custom objective that returns a
     plain tensor leaves "objective" alone. ``best_weights`` is a copy of the weights after ``best_epoch`` (counted from
-    1), the epoch with the highest validation ELBO (or objective, where that is all there is); load it with ``model.load_state_dict``.
+    1), the epoch with the highest validation ELBO (or objective, where that is all there is); load it with
+    ``model.load_state_dict``.
     """
 
     train: dict[str, list[float]] = field(default_factory=dict)

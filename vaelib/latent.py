@@ -1,0 +1,78 @@
+"""Where codes lie and what decodes from them: data encoded, grids over the prior, paths, traversals."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaelib.networks import check_positive_integer
+from vaelib.vae import VAE, Posterior
+
+_ROWS = 2000
+
+
+@torch.no_grad()
+def encode_dataset(model: VAE, images: Tensor | np.ndarray) -> Posterior:
+    """Return q(z|x) for every image, encoded a few thousand at a time; the result is on the CPU.
+
+    Shapes: ``(N, H, W)``, ``(N, 1, H, W)`` or ``(N, D)`` -> mu and log_var ``(N, K)``.
+    Raises: ValueError as ``model.encode`` does.
+    Source: chapter 8.
+    """
+    device = next(model.parameters()).device
+    images = torch.as_tensor(images)
+    parts = [model.encode(images[start : start + _ROWS].to(device)) for start in range(0, max(1, len(images)), _ROWS)]
+    return Posterior(torch.cat([part.mu for part in parts]).cpu(), torch.cat([part.log_var for part in parts]).cpu())
+
+
+def prior_grid(n: int, span: float | None = None) -> Tensor:
+    """Return an n x n grid of points in a latent plane, row by row from the top left.
+
+    Without `span` the points are ``Phi^-1((i - 1/2) / n)``, so that each stands for the same share of the prior; with
+    it they are evenly spaced from -span to span.
+
+    Shapes: ``n -> (n * n, 2)``; z_1 grows to the right, z_2 upwards.
+    Raises: ValueError unless n is a positive whole number and span is positive.
+    Source: Kingma and Welling (2014), appendix A; chapter 8.
+    """
+    check_positive_integer("n", n)
+    if span is not None and not span > 0:
+        raise ValueError(f"span must be positive, not {span}")
+    if span is None:
+        axis = torch.special.ndtri((torch.arange(n, dtype=torch.float64) + 0.5) / n).float()
+    else:
+        axis = torch.linspace(-span, span, n)
+    z2, z1 = torch.meshgrid(axis.flip(0), axis, indexing="ij")
+    return torch.stack([z1.flatten(), z2.flatten()], dim=1)
+
+
+def interpolate(start: Tensor, end: Tensor, n: int) -> Tensor:
+    """Return n points on the straight line between two codes, both ends included.
+
+    ``z_i = start + (i - 1) / (n - 1) (end - start)``.
+
+    Shapes: ``(K,), (K,) -> (n, K)``.
+    Raises: ValueError for codes of other or different shapes, or fewer than two points.
+    Source: chapter 8.
+    """
+    if start.ndim != 1 or start.shape != end.shape:
+        raise ValueError(f"both codes must have shape (K,), not {tuple(start.shape)} and {tuple(end.shape)}")
+    check_positive_integer("n - 1", n - 1)
+    share = torch.linspace(0, 1, n, dtype=start.dtype, device=start.device).unsqueeze(1)
+    return torch.lerp(start, end, share)
+
+
+def traverse(z: Tensor, dimension: int, values: Tensor | Sequence[float]) -> Tensor:
+    """Return copies of one code in which one dimension takes the given values and the others stay.
+
+    Shapes: ``(K,), values (n,) -> (n, K)``.
+    Raises: ValueError for a code of another shape or a dimension that it does not have.
+    Source: chapter 8.
+    """
+    if z.ndim != 1 or not 0 <= dimension < len(z):
+        raise ValueError(f"z must be (K,) and dimension from 0 to K - 1, not {tuple(z.shape)} and {dimension}")
+    values = torch.as_tensor(values, dtype=z.dtype, device=z.device)
+    codes = z.repeat(len(values), 1)
+    codes[:, dimension] = values
+    return codes

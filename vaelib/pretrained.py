@@ -1,0 +1,43 @@
+"""The trained models that ship with the book: our own weights, made by ``tools/train_pretrained.py``."""
+
+import json
+from importlib.resources import as_file, files
+from typing import Any
+
+from vaelib import checkpoints
+from vaelib.vae import VAE
+
+_WEIGHTS = files("vaelib") / "weights"
+
+
+def names() -> list[str]:
+    """Return the names of the models that ship with this version."""
+    return sorted(
+        file.name.removesuffix(".safetensors") for file in _WEIGHTS.iterdir() if file.name.endswith("safetensors")
+    )
+
+
+def load(name: str) -> VAE:
+    """Return a trained model on the CPU; its weights were rounded to float16 for shipping.
+
+    Raises: ValueError for a name that does not ship; it lists those that do.
+    Source: chapter 0; `record` tells how the model was trained and what it reaches.
+    """
+    with as_file(_WEIGHTS / f"{_known(name)}.safetensors") as path:
+        model = VAE(**checkpoints.peek(path)["config"]).half()
+        checkpoints.load(path, model)
+    return model.float().eval()
+
+
+def record(name: str) -> dict[str, Any]:
+    """Return how a model was trained and what it reaches: command, seed, versions, device, date, test ELBO in nats.
+
+    Raises: ValueError for a name that does not ship; it lists those that do.
+    """
+    return json.loads((_WEIGHTS / f"{_known(name)}.json").read_text(encoding="utf-8"))
+
+
+def _known(name: str) -> str:
+    if name not in names():
+        raise ValueError(f"no model {name!r} ships with vaelib: choose one of {', '.join(names())}")
+    return name
