@@ -1,0 +1,48 @@
+# The book's commands; `make` lists them. Each sets up in .venv what it needs (tools/setup.py; nothing when that is done).
+# Paths are relative to this folder, so that it may lie anywhere, in a path with spaces too.
+
+PY := $(if $(filter Windows_NT,$(OS)),.venv/Scripts/python.exe,.venv/bin/python)
+
+# More threads than cores make training under parallel tests many times slower.
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadscope
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lab book notebooks check test bench clean
+
+help:  ## list the commands
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 20
+
+setup:  ## create .venv and install the book (PYTHON=... chooses the interpreter, 3.11 or newer)
+	@for python in $(if $(PYTHON),"$(PYTHON)",$(PY) python3 python3.13 python3.12 python3.11 python); do \
+		if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; then \
+			exec "$$python" tools/setup.py; \
+		fi; \
+	done; \
+	echo 'The book needs Python 3.11 or newer, and found none. Name one: make setup PYTHON=/path/to/python3' >&2; exit 1
+
+lab: setup  ## open the book in JupyterLab (LAB_ARGS="--no-browser --port 8899" passes options on)
+	$(PY) -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS) notebooks/00_start_here.ipynb
+
+book: setup  ## build the site in _build/html
+	$(PY) tools/site.py
+
+notebooks: setup  ## regenerate notebooks/ from book/ where a chapter changed (ALL=1: all of them)
+	$(PY) tools/notebooks.py $(if $(ALL),--all)
+
+check: setup  ## the fast checks: lint, format, types, notebooks in step with their sources
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(PY) tools/notebooks.py --check
+
+test: check  ## every test, every notebook included
+	@$(PY) tools/browser.py
+	$(PYTEST) tests
+	$(PYTEST) -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
+
+bench: setup  ## speed of training beside the usual loop and the bare matrix products
+	$(PY) tests/benchmarks/bench_fit.py
+
+clean:  ## remove .venv, the site and all caches; never a notebook
+	rm -rf .venv _build build book/_build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
