@@ -114,6 +114,10 @@ def test_image_grid_labels_each_tile_and_each_row():
     assert [label.get_text() for label in ax.get_yticklabels()] == ["first", "second"]
     first, fourth = ax.texts[0].get_position(), ax.texts[3].get_position()
     assert first[0] == fourth[0] and fourth[1] > first[1]  # the fourth tile starts the second row
+    # Above each tile lies a blank band for its title, and the title stands at its foot.
+    tiles = np.isfinite(ax.get_images()[0].get_array().filled(np.nan))[:, 0]
+    tops = np.flatnonzero(np.diff(tiles.astype(int)) == 1) + 1
+    assert tops.tolist() == [first[1] + 1, fourth[1] + 1] and tops[0] > 1
 
 
 @pytest.mark.parametrize(
