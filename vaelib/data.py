@@ -548,7 +548,7 @@ def _download(url: str, file: _File, timeout: float, progress: bool) -> bytes:
         thread.start()
         while thread.is_alive():
             thread.join(0.1)
-            if thread.is_alive() and not buffer.tell() and time.monotonic() > deadline:
+            if not buffer.tell() and time.monotonic() > deadline:
                 raise TimeoutError(url)
         if failures:
             raise failures[0]
