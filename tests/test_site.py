@@ -1,0 +1,396 @@
+"""The site: what its build refuses, and what a reader's browser makes of it, and of a chapter in JupyterLab."""
+
+import functools
+import gzip
+import http.server
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, Route, sync_playwright
+
+# Sphinx runs in this process; what its extensions will have to change for a later Sphinx is not this book's affair.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def tool(name: str) -> ModuleType:
+    """Load a script of tools/ (by path: its name may be one of the standard library's)."""
+    spec = importlib.util.spec_from_file_location(f"tools_{name}", ROOT / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+site_tool = tool("site")
+
+# --- What the build refuses. Each source is a whole site of two pages, with the book's own configuration. ---
+
+DOT = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 4 4"><circle cx="2" cy="2" r="1"/></svg>'
+GOOD = """# A page
+
+```{toctree}
+book/bibliography
+```
+
+(a-section)=
+## A section
+
+{cite:t}`kingma2014` has $x^2$, [a section](#a-section), [another page](book/bibliography.md)
+and ![a dot](dot.svg), as in {eq}`eq-good`.
+
+$$
+\\begin{aligned} \\mathrm{KL}(q \\,\\Vert\\, p) &= \\mathbb{E}_q[\\log q - \\log p] \\\\ &\\ge 0 \\end{aligned}
+$$ (eq-good)
+"""
+LINE = f"index.md:{GOOD.count(chr(10)) + 2}:"  # where the fault is planted
+FAULTS = {
+    "bad LaTeX": (r"Here is $\frac{1}{$.", LINE, "KaTeX parse error"),
+    "unknown LaTeX command": (r"Here is $\KLdivergence$.", LINE, "Undefined control sequence"),
+    "unknown citation": ("See {cite}`nobody1900`.", LINE, "nobody1900"),
+    "duplicate label": ("$$\ny = 1\n$$ (eq-good)", "index.md", "eq-good"),
+    "unknown equation": ("See {eq}`eq-none`.", LINE, "eq-none"),
+    "unknown figure": ("See {numref}`fig-none`.", LINE, "fig-none"),
+    "unknown term": ("A {term}`nonsense`.", LINE, "nonsense"),
+    "broken link": ("See [it](nowhere.md).", LINE, "nowhere.md"),
+    "broken anchor": ("See [it](#nowhere).", LINE, "nowhere"),
+    "broken anchor in HTML": (
+        'See <a href="#nowhere">it</a>.',
+        "index.html",
+        "#nowhere names an anchor that is not there",
+    ),
+    "dead link in HTML": ('See <a href="nowhere.html">it</a>.', "index.html", "nowhere.html leads nowhere"),
+    "missing image": ("![a dot](none.svg)", LINE, "none.svg"),
+    "missing alt text": ("![](dot.svg)", "index.html", "has no alt text"),
+    "image of another host": ('<img src="https://example.org/x.png" alt="x">', "index.html", "another host"),
+    "script of another host": ('<script src="//example.org/x.js"></script>', "index.html", "another host"),
+}
+
+
+def tiny_source(folder: Path, extra: str = "") -> Path:
+    (folder / "book").mkdir(parents=True)
+    (folder / "dot.svg").write_text(DOT)
+    (folder / "index.md").write_text(f"{GOOD}\n{extra}\n")
+    shutil.copy(ROOT / "book" / "bibliography.md", folder / "book" / "bibliography.md")
+    return folder
+
+
+def test_a_source_without_faults_builds_and_replaces_the_previous_site(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "previous.html").write_text("previous")
+    site_tool.build(tiny_source(tmp_path / "source"), tmp_path / "site")
+    page = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    assert 'class="katex"' in page and "<math" in page  # rendered while building, MathML for screen readers included
+    assert 'id="equation-eq-good"' in page and 'href="#equation-eq-good"' in page
+    assert not (tmp_path / "site" / "previous.html").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["site", "source"]  # nothing is left behind
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_in_a_page_fails_the_build_names_the_page_and_keeps_the_previous_site(
+    name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    extra, page, message = FAULTS[name]
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "index.html").write_text("previous")
+    with pytest.raises(site_tool.SiteError) as error:
+        site_tool.build(tiny_source(tmp_path / "source", extra), tmp_path / "site")
+    report = f"{capfd.readouterr().err}\n{error.value}"
+    assert any(page in line and message in line for line in report.splitlines()), report
+    assert [path.name for path in (tmp_path / "site").iterdir()] == ["index.html"]
+    assert (tmp_path / "site" / "index.html").read_text() == "previous"
+
+
+def test_notebooks_out_of_step_stop_the_build_before_it_starts(tmp_path: Path) -> None:
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "notebooks.py").write_text("raise SystemExit(1)")
+    with pytest.raises(site_tool.SiteError, match="make notebooks"):
+        site_tool.check_notebooks(tmp_path)
+
+
+def test_no_notebook_at_all_stops_the_build(tmp_path: Path) -> None:
+    with pytest.raises(site_tool.SiteError, match="make notebooks"):
+        site_tool.assemble(tmp_path / "source", root=tmp_path)
+
+
+def test_katex_script_and_style_sheet_are_of_one_version() -> None:
+    # A page made by one version and styled by another is subtly wrong everywhere.
+    book = ROOT / "book"
+    script = (book / "_ext" / "katex" / "katex.min.js").read_text(encoding="utf-8")
+    style = (book / "_static" / "katex" / "katex.min.css").read_text(encoding="utf-8")
+    version = style.split('.katex .katex-version:after{content:"')[1].split('"')[0]
+    assert f'version:"{version}"' in script
+    for readme in (book / "_ext" / "katex" / "README.md", book / "_static" / "katex" / "README.md"):
+        assert f"KaTeX {version} " in readme.read_text(encoding="utf-8")
+
+
+# --- The real site. ---
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("book")
+    site_tool.assemble(folder / "source")
+    site_tool.build(folder / "source", folder / "site")
+    return folder / "site"
+
+
+def test_the_site_has_a_page_for_every_chapter_and_every_module(site: Path) -> None:
+    front = (site / "index.html").read_text(encoding="utf-8")
+    for notebook in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"):
+        assert f'href="notebooks/{notebook.stem}.html"' in front
+    api = (site / "book" / "api.html").read_text(encoding="utf-8")
+    for module in (ROOT / "vaelib").glob("[a-z]*.py"):
+        assert f'id="module-vaelib.{module.stem}"' in api
+
+
+def test_buttons_open_the_notebook_in_the_repository_that_pyproject_names(site: Path) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    repository = project["urls"]["Repository"].removeprefix("https://github.com/")
+    page = (site / "notebooks" / "00_start_here.html").read_text(encoding="utf-8")
+    path = "notebooks/00_start_here.ipynb"
+    assert (ROOT / path).is_file()
+    assert f'href="https://colab.research.google.com/github/{repository}/blob/main/{path}"' in page
+    assert f'href="https://mybinder.org/v2/gh/{repository}/main?urlpath=lab/tree/{path}"' in page
+    assert f'href="../_sources/{path}"' in page
+    # What the button downloads is the notebook itself, byte for byte.
+    assert (site / "_sources" / path).read_bytes() == (ROOT / path).read_bytes()
+
+
+# --- In a browser. ---
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = tool("browser").find()
+    if path is None:
+        pytest.skip("no Chromium or Chrome on this machine: the site is not tested in a browser")
+    # Only what Chromium would do on its own account is switched off; what a page asks for stays visible.
+    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path, args=[*quiet, "--no-sandbox", "--disable-quic", "--disable-gpu"]
+        )
+        yield browser
+        browser.close()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module", params=["http", "file"])
+def address(request: pytest.FixtureRequest, site: Path) -> Iterator[str]:
+    if request.param == "file":
+        yield site.as_uri()
+        return
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(QuietHandler, directory=str(site))
+    ) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class Reader:
+    """A browser window that records complaints and refuses, and records, every request to another host."""
+
+    def __init__(self, browser: Browser, address: str, width: int = 1200) -> None:
+        self.address = address
+        self.complaints: list[str] = []
+        self.context = browser.new_context(viewport={"width": width, "height": 800})
+        self.context.route("**/*", self._own_host_only)
+        self.page: Page = self.context.new_page()
+        self.page.on("pageerror", lambda error: self.complaints.append(f"{self.page.url}: {error}"))
+        self.page.on("console", self._console)
+        self.page.on("requestfailed", lambda request: self.complaints.append(f"{self.page.url}: no {request.url}"))
+
+    def _own_host_only(self, route: Route) -> None:
+        url = route.request.url
+        if url.startswith((f"{self.address}/", "data:", "blob:")):
+            route.continue_()
+        else:
+            self.complaints.append(f"{self.page.url} asked for {url}")
+            route.abort()
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(f"{self.page.url}: {message.text}")
+
+    def open(self, path: str) -> Page:
+        self.page.goto(f"{self.address}/{path}", wait_until="load")
+        return self.page
+
+
+@pytest.fixture
+def reader(browser: Browser, address: str) -> Iterator[Reader]:
+    reader = Reader(browser, address)
+    yield reader
+    reader.context.close()
+
+
+def pages(site: Path) -> list[str]:
+    return sorted(path.relative_to(site).as_posix() for path in site.rglob("*.html"))
+
+
+def test_every_page_loads_without_a_complaint_and_without_another_host(reader: Reader, site: Path) -> None:
+    for path in pages(site):
+        page = reader.open(path)
+        assert page.locator("h1:visible").count() >= 1, path
+        assert page.locator(".katex-error").count() == 0, path
+    assert reader.complaints == []
+
+
+def test_formulas_are_set_in_the_fonts_that_the_site_brings(reader: Reader) -> None:
+    page = reader.open("book/notation.html")
+    assert page.locator(".katex").count() > 50
+    # Without its fonts KaTeX's output is a heap of misplaced letters.
+    page.wait_for_function("[...document.fonts].some(f => f.family.includes('KaTeX_Main') && f.status === 'loaded')")
+    assert reader.complaints == []
+
+
+def test_search_finds_a_word_of_the_text(reader: Reader) -> None:
+    page = reader.open("search.html?q=posterior")
+    page.wait_for_selector("#search-results ul.search li a")
+    titles = page.locator("#search-results ul.search li > a").all_inner_texts()
+    assert any("Glossary" in title for title in titles), titles
+    assert reader.complaints == []
+
+
+def test_the_search_field_of_every_page_leads_to_the_results(reader: Reader) -> None:
+    page = reader.open("index.html")
+    page.keyboard.press("Control+k")
+    page.locator("#pst-search-dialog input[type=search]").fill("posterior")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#search-results ul.search li a")
+    assert "search.html" in page.url
+    assert reader.complaints == []
+
+
+def test_the_switch_turns_the_page_dark(reader: Reader) -> None:
+    page = reader.open("index.html")
+    brightness = (
+        "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).reduce((a, b) => a + +b, 0)"
+    )
+    seen = {}
+    for _ in range(3):  # automatic, light, dark
+        page.locator(".theme-switch-button:visible").first.click()
+        seen[page.evaluate("document.documentElement.dataset.mode")] = page.evaluate(brightness)
+    assert seen["light"] > 600 and seen["dark"] < 150  # of 765
+    assert reader.complaints == []
+
+
+def test_no_page_is_wider_than_a_small_phone(browser: Browser, site: Path) -> None:
+    reader = Reader(browser, site.as_uri(), width=320)
+    widths = {path: reader.open(path).evaluate("document.documentElement.scrollWidth") for path in pages(site)}
+    reader.context.close()
+    assert {path: width for path, width in widths.items() if width > 320} == {}
+
+
+def test_the_front_page_weighs_at_most_1500_kilobytes_over_the_wire(browser: Browser, site: Path) -> None:
+    reader = Reader(browser, site.as_uri())
+    asked: set[str] = set()
+    reader.page.on("request", lambda request: asked.add(request.url))
+    reader.open("index.html")
+    reader.page.wait_for_load_state("networkidle")
+    reader.context.close()
+    files = {Path(unquote(urlsplit(url).path)) for url in asked if url.startswith("file:")}
+    # Servers compress text; fonts and images are compressed already.
+    text = {".html", ".css", ".js", ".svg"}
+    weights = {
+        path: len(gzip.compress(path.read_bytes()) if path.suffix in text else path.read_bytes()) for path in files
+    }
+    assert len(weights) > 8  # the page, its styles, scripts, fonts: something was measured
+    assert sum(weights.values()) <= 1_500_000, weights
+
+
+# --- A chapter in JupyterLab. ---
+
+
+@contextmanager
+def jupyterlab(folder: Path) -> Iterator[str]:
+    """Serve ``folder`` by a JupyterLab that touches no settings of the person who runs the tests."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    own = folder.parent / "jupyter"
+    tracker = own / "settings" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
+    tracker.parent.mkdir(parents=True)
+    tracker.write_text('{"windowingMode": "none"}')  # so that every cell is in the page
+    folders = (
+        "JUPYTER_CONFIG_DIR",
+        "JUPYTER_DATA_DIR",
+        "JUPYTER_RUNTIME_DIR",
+        "JUPYTERLAB_WORKSPACES_DIR",
+        "IPYTHONDIR",
+    )
+    env = os.environ | {name: str(own / name) for name in folders}
+    env |= {"JUPYTERLAB_SETTINGS_DIR": str(own / "settings"), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    options = ["--no-browser", f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--ServerApp.allow_root=True"]
+    options += [f"--ServerApp.root_dir={folder}", "--IdentityProvider.token=", "--LabApp.expose_app_in_browser=True"]
+    options += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    log = folder.parent / "jupyterlab.log"
+    with log.open("w") as output:
+        server = subprocess.Popen([sys.executable, "-m", "jupyterlab", *options], env=env, stdout=output, stderr=output)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"{url}/api/status", timeout=5)
+                break
+            except OSError:
+                assert server.poll() is None, log.read_text()
+                time.sleep(0.25)
+        yield url
+    finally:
+        server.terminate()  # JupyterLab stops its kernels, then itself
+        server.wait(30)
+
+
+PIXELS = """image => {
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+    canvas.getContext("2d").drawImage(image, 0, 0);
+    return canvas.toDataURL();
+}"""
+
+
+def test_a_slider_moved_in_jupyterlab_changes_the_picture(browser: Browser, tmp_path: Path) -> None:
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    shutil.copy(ROOT / "notebooks" / "00_start_here.ipynb", folder / "chapter.ipynb")
+    with jupyterlab(folder) as url:
+        page = browser.new_page(viewport={"width": 1200, "height": 1000})
+        page.goto(f"{url}/lab/tree/chapter.ipynb")
+        page.wait_for_selector(".jp-NotebookPanel .jp-Notebook .jp-CodeCell", timeout=60_000)
+        page.evaluate(
+            "async () => { await jupyterapp.restored; jupyterapp.commands.execute('notebook:run-all-cells'); }"
+        )
+        slider = page.locator(".jp-OutputArea [role=slider]").first
+        slider.wait_for(timeout=120_000)
+        picture = page.locator(".jp-OutputArea-output:has([role=slider]) img").first
+        picture.wait_for(timeout=30_000)
+        before = picture.evaluate(PIXELS)
+        slider.focus()
+        for _ in range(5):
+            page.keyboard.press("ArrowRight")
+        deadline = time.monotonic() + 30
+        while picture.evaluate(PIXELS) == before:
+            assert time.monotonic() < deadline, "the slider moved and the picture stayed"
+            page.wait_for_timeout(100)
+        page.close()
