@@ -18,12 +18,12 @@ setup:  ## create .venv and install the book (PYTHON=... chooses the interpreter
 			exec "$$python" tools/setup.py; \
 		fi; \
 	done; \
-	echo 'The book needs Python 3.11 or newer, and found none. Name one: make setup PYTHON=/path/to/python3' >&2; exit 1
+	echo '$(or $(PYTHON),This machine) has no Python 3.11 or newer. Name one: make setup PYTHON=/path/to/python3' >&2; exit 1
 
 lab: setup  ## open the book in JupyterLab (LAB_ARGS="--no-browser --port 8899" passes options on)
 	$(PY) -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS) notebooks/00_start_here.ipynb
 
-book: setup  ## build the site in _build/html
+book: setup  ## build the site in _build/site
 	$(PY) tools/site.py
 
 notebooks: setup  ## regenerate notebooks/ from book/ where a chapter changed (ALL=1: all of them)

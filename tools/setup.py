@@ -160,9 +160,12 @@ def python_in(venv):
 
 
 def pip_install(python, *arguments):
-    """Run pip with its progress shown in a terminal and only its complaints in a log."""
-    quiet = [] if sys.stdout.isatty() else ["--quiet"]
-    command = [python, "-m", "pip", "install", "--disable-pip-version-check", *quiet, *arguments]
+    """Run pip with its progress shown in a terminal and only its complaints in a log.
+
+    Byte code is left to the first import: compiling all of it costs time and 300 MB, most of it for nothing.
+    """
+    options = ["--disable-pip-version-check", "--no-compile", *([] if sys.stdout.isatty() else ["--quiet"])]
+    command = [python, "-m", "pip", "install", *options, *arguments]
     if subprocess.run(command, check=False, cwd=ROOT).returncode:
         raise SetupError(
             "pip could not install the book; its message is above. Nothing is lost: the next `make setup` starts again."
@@ -212,7 +215,7 @@ def set_up(extras):
         return
 
     say(f"Setting up the book in {VENV} (Python {wanted['python']}, PyTorch for {wanted['torch'].upper()}).")
-    size = "5 GB or more, with CUDA" if wanted["torch"] == "cuda" else "1.4 GB"
+    size = "5 GB or more, with CUDA" if wanted["torch"] == "cuda" else "1.6 GB"
     say(f"A first set-up downloads packages and takes a minute or two on a fast line; installed, they need {size}.")
     if step == "create":
         create_venv()
