@@ -20,7 +20,7 @@ WEIGHTS = Path(vaelib.__file__).parent / "weights"
 SEED = 0
 MODELS = {
     # The decoder of the explorer: two dimensions to see, wide enough to draw well.
-    "mnist-2d": {"hidden_dims": (500,), "latent_dim": 2, "activation": "tanh", "epochs": 60, "learning_rate": 3e-3},
+    "mnist-2d": {"hidden_dims": (500,), "latent_dim": 2, "activation": "tanh", "epochs": 50, "learning_rate": 3e-3},
     "mnist-20d": {"hidden_dims": (400,), "latent_dim": 20, "activation": "relu", "epochs": 20, "learning_rate": 3e-3},
 }
 

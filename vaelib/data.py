@@ -274,11 +274,15 @@ def _load_idx(source: _Source, split: str, fallback: str | None = None, progress
     )
 
 
+def in_notebook() -> bool:
+    """Return whether output goes to a notebook."""
+    ipython = sys.modules.get("IPython")  # imported already where this is a notebook
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
+
+
 def _is_watched() -> bool:
     """Return whether somebody may look at a progress bar: in a terminal or in a notebook."""
-    ipython = sys.modules.get("IPython")  # imported already where this is a notebook
-    in_notebook = ipython is not None and hasattr(ipython.get_ipython(), "kernel")
-    return in_notebook or (sys.stderr is not None and sys.stderr.isatty())
+    return in_notebook() or (sys.stderr is not None and sys.stderr.isatty())
 
 
 def _pairs(source: _Source, split: str) -> tuple[tuple[_File, _File], tuple[_File, _File]]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vaelib.distributions import LOG_2PI
+from vaelib.distributions import LOG_2PI, standard_normal
 
 
 class GaussianPosterior(NamedTuple):
@@ -70,9 +70,8 @@ class LinearGaussian:
 
         Shapes: ``n -> (n, D)``.
         """
-        like = {"dtype": self.weight.dtype, "device": self.weight.device, "generator": generator}
-        z = torch.randn(n, self.weight.shape[1], **like)
-        return z @ self.weight.T + self.bias + self.sigma * torch.randn(n, self.weight.shape[0], **like)
+        z = standard_normal((n, self.weight.shape[1]), self.weight, generator)
+        return z @ self.weight.T + self.bias + self.sigma * standard_normal((n, len(self.bias)), self.weight, generator)
 
     def _centred(self, x: Tensor) -> Tensor:
         if x.ndim != 2 or x.shape[1] != len(self.bias):

@@ -35,7 +35,7 @@ def mlp(sizes: Sequence[int], activation: str = "relu", generator: torch.Generat
         raise ValueError(f"unknown activation {activation!r}: choose one of {', '.join(ACTIVATIONS)}")
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(sizes):
-        linear = nn.Linear(fan_in, fan_out)
+        linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out)
         with torch.no_grad():
             linear.weight.uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator)
             linear.bias.zero_()

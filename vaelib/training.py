@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from vaelib import checkpoints
 from vaelib.checkpoints import CheckpointError
-from vaelib.data import ImageData
+from vaelib.data import ImageData, in_notebook
 from vaelib.networks import check_positive_integer
 from vaelib.vae import ElboTerms
 
@@ -183,9 +183,13 @@ class _Run:
         transform: Transform | None,
         device: torch.device,
     ) -> None:
-        self.model, self.objective, self.transform, self.device = model, objective, transform, device
+        # Any: what the model offers (elbo, start_at_mean, config) is looked up, not declared.
+        self.model: Any = model
+        self.objective, self.transform, self.device = objective, transform, device
         self.x, self.y = x.to(device), None if y is None else y.to(device)
-        self.held_out = held_out and tuple(None if part is None else part.to(device) for part in held_out)
+        self.held_out = None
+        if held_out is not None:
+            self.held_out = (held_out[0].to(device), None if held_out[1] is None else held_out[1].to(device))
         self.settings, self.seed = settings, settings["seed"]
         self.batches = math.ceil(len(x) / settings["batch_size"])
         self.total_steps = self.batches * settings["epochs"]
@@ -197,6 +201,7 @@ class _Run:
         self.generator = torch.Generator(device=device).manual_seed(self.seed)
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.Adam(parameters, lr=settings["learning_rate"], betas=(0.9, 0.99), fused=True)
+        self.accelerator = _Accelerator(self) if device.type == "cuda" else None
 
     def start(self, checkpoint: str | PathLike[str] | None) -> None:
         """Take up the run that the checkpoint holds, or begin one."""
@@ -216,7 +221,16 @@ class _Run:
         """Take the remaining steps, and write the checkpoint after each epoch and when stopped."""
         while self.step < self.total_steps and not stopped.is_set():
             epoch = self.step // self.batches
-            order = self._order(epoch)
+            self._train_epoch(epoch, stopped, bar)
+            if self.step == (epoch + 1) * self.batches:
+                self._finish_epoch()
+            self.history.interrupted = stopped.is_set() and self.step < self.total_steps
+            if checkpoint is not None:
+                checkpoints.save(checkpoint, self.model, **self._state())
+
+    def _train_epoch(self, epoch: int, stopped: threading.Event, bar: "_Bar") -> None:
+        order = self._order(epoch)
+        with nullcontext() if self.accelerator is None else self.accelerator.own_stream():
             for batch in range(self.step % self.batches, self.batches):
                 rows = order[batch * self.settings["batch_size"] : (batch + 1) * self.settings["batch_size"]]
                 self._take_step(rows, epoch, batch)
@@ -224,14 +238,12 @@ class _Run:
                 bar.show()
                 if stopped.is_set():
                     break
-            if self.step == (epoch + 1) * self.batches:
-                self._finish_epoch()
-            self.history.interrupted = stopped.is_set() and self.step < self.total_steps
-            if checkpoint is not None:
-                checkpoints.save(checkpoint, self.model, **self._state())
+        if self.accelerator is not None:
+            self.accelerator.check()
 
     def release(self) -> None:
         """Let go of everything that training holds on the device."""
+        self.accelerator = None
         self.optimizer.zero_grad(set_to_none=True)
         self.optimizer.state.clear()
         del self.x, self.y, self.held_out
@@ -245,22 +257,41 @@ class _Run:
         return dict(zip(self.names, (self.sums[: len(self.names)] / seen).tolist(), strict=True))
 
     def _take_step(self, rows: Tensor, epoch: int, batch: int) -> None:
+        if self.accelerator is not None:
+            self.accelerator.take_step(rows)
+            return
         for group in self.optimizer.param_groups:
-            group["lr"] = self._rate()
+            group["lr"] = self.rate()
+        values = self.forward(rows)
+        if not torch.isfinite(values).all():
+            raise self.diverged(epoch, batch, values)
+        self.backward(rows, values)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return the means over one batch of what is maximised and, where they are known, of both terms of the ELBO."""
         x = self.x[rows]
         if self.transform is not None:
             x = self.transform(x, self.generator)
-        values = self._values(x, None if self.y is None else self.y[rows], self.generator)
-        loss = -values[0]
-        if not math.isfinite(loss.item()):
-            raise _diverged(epoch, batch, dict(zip(self.names, (v.item() for v in values), strict=True)))
+        return torch.stack(self._values(x, None if self.y is None else self.y[rows], self.generator))
+
+    def backward(self, rows: Tensor, values: Tensor) -> None:
+        """Change the weights by one gradient step and add to the sums of the epoch."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        (-values[0]).backward()
         self.optimizer.step()
-        self.sums[: len(values)] += torch.stack(values).detach() * len(rows)
+        self.sums[: len(values)] += values.detach() * len(rows)
+
+    def diverged(self, epoch: int, batch: int, values: Tensor) -> TrainingError:
+        """Return the error that names where training went wrong and in which term."""
+        found = dict(zip(self.names, values.tolist(), strict=False))
+        name = next((name for name in reversed(found) if not math.isfinite(found[name])), "objective")
+        return TrainingError(
+            f"epoch {epoch + 1}, batch {batch + 1}: {name} is {found[name]}. Training stopped before that step "
+            "changed the weights; a smaller learning_rate is the usual remedy."
+        )
 
     def _values(self, x: Tensor, y: Tensor | None, generator: torch.Generator) -> list[Tensor]:
-        """Return the batch means of what is maximised and, where they are known, of both terms of the ELBO."""
+        found: Tensor | ElboTerms
         if self.objective is None:
             found = self.model.elbo(*((x,) if y is None else (x, y)), generator=generator, check=False)
         else:
@@ -275,7 +306,8 @@ class _Run:
         self.names = _TERMS[:1]
         return [found.mean()]
 
-    def _rate(self) -> float:
+    def rate(self) -> float:
+        """Return the learning rate of the step under way."""
         peak = self.settings["learning_rate"]
         if self.settings["schedule"] is None:
             return peak
@@ -310,8 +342,8 @@ class _Run:
         sums = torch.zeros_like(self.sums)
         for start in range(0, len(x), _EVALUATION_ROWS):
             rows = slice(start, start + _EVALUATION_ROWS)
-            values = self._values(x[rows], None if y is None else y[rows], generator)
-            sums[: len(values)] += torch.stack(values) * len(x[rows])
+            values = torch.stack(self._values(x[rows], None if y is None else y[rows], generator))
+            sums[: len(values)] += values * len(x[rows])
         return dict(zip(self.names, (sums[: len(self.names)] / len(x)).tolist(), strict=True))
 
     def _state(self) -> dict[str, Any]:
@@ -346,6 +378,87 @@ class _Run:
         self.names = list(self.history.train) or self.names
         if state["generator"]["device"] == self.device.type:
             self.generator.set_state(state["generator"]["state"])
+        if self.accelerator is not None:
+            self.accelerator.prepare_optimizer()
+
+
+class _Accelerator:
+    """Steps on a CUDA device: recorded once as a CUDA graph and replayed, with no wait for the device in an epoch.
+
+    A small model's step is dozens of kernels, each shorter than the time to launch it; a replay launches them at once.
+    A loss that is no longer finite makes the optimizer skip that step and all later ones, on the device.
+    """
+
+    WARM_UP = 3
+
+    def __init__(self, run: _Run) -> None:
+        self.run = run
+        self.rate = torch.zeros((), device=run.device)
+        self.step = torch.zeros((), device=run.device, dtype=torch.int64)
+        self.bad_step = torch.full((), -1, device=run.device, dtype=torch.int64)
+        self.bad_values = torch.zeros(3, device=run.device)
+        self.skip = torch.zeros((), device=run.device)
+        self.rows = torch.zeros(run.settings["batch_size"], device=run.device, dtype=torch.int64)
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.eager_steps = 0
+        # A user's own function may do what a graph can't record.
+        self.recordable = run.objective is None and run.transform is None
+        self.stream = torch.cuda.Stream(run.device)
+        self.prepare_optimizer()
+
+    def prepare_optimizer(self) -> None:
+        """Keep the rate and the step number on the device, where a recorded step can read them."""
+        for group in self.run.optimizer.param_groups:
+            group["lr"], group["capturable"] = self.rate, True
+        # The fused Adam reads these two, as torch.amp.GradScaler sets them: it skips the update where found_inf is 1.
+        vars(self.run.optimizer).update(grad_scale=None, found_inf=self.skip)
+
+    def take_step(self, rows: Tensor) -> None:
+        """Take one step without waiting for it."""
+        self.rate.fill_(self.run.rate())
+        self.step.fill_(self.run.step)
+        whole = len(rows) == len(self.rows)
+        if whole and self.recordable and self.eager_steps >= self.WARM_UP and self.graph is None:
+            self._record()
+        if whole and self.graph is not None:
+            self.rows.copy_(rows)
+            self.graph.replay()
+        else:
+            self._update(rows)
+            self.eager_steps += 1
+
+    @contextmanager
+    def own_stream(self) -> Iterator[None]:
+        """Work on a stream of one's own, as recording demands, between what came before and what follows."""
+        outer = torch.cuda.current_stream(self.run.device)
+        self.stream.wait_stream(outer)
+        with torch.cuda.stream(self.stream):
+            yield
+        outer.wait_stream(self.stream)
+
+    def check(self) -> None:
+        """Wait for the device, and raise where a step of the epoch had a loss that is not finite."""
+        bad_step = int(self.bad_step.item())
+        if bad_step >= 0:
+            epoch, batch = divmod(bad_step, self.run.batches)
+            raise self.run.diverged(epoch, batch, self.bad_values)
+
+    def _update(self, rows: Tensor) -> None:
+        run = self.run
+        values = run.forward(rows)
+        bad = ~torch.isfinite(values.detach()).all()
+        first = bad & (self.bad_step < 0)
+        self.bad_values[: len(values)] = torch.where(first, values.detach(), self.bad_values[: len(values)])
+        self.bad_step.copy_(torch.where(first, self.step, self.bad_step))
+        self.skip.copy_(self.bad_step >= 0)
+        run.backward(rows, values)
+
+    def _record(self) -> None:
+        self.graph = torch.cuda.CUDAGraph()
+        self.graph.register_generator_state(self.run.generator)
+        self.run.optimizer.zero_grad(set_to_none=True)
+        with torch.cuda.graph(self.graph, stream=self.stream):
+            self._update(self.rows)
 
 
 class _Bar:
@@ -354,13 +467,12 @@ class _Bar:
     def __init__(self, enabled: bool, run: _Run) -> None:
         self.run = run
         self.shown_at = run.step
-        # In a notebook standard error looks like an error; in a terminal it keeps standard output clean.
-        stream = sys.stdout if "ipykernel" in sys.modules else sys.stderr
         self.bar = tqdm(
             total=run.total_steps,
             initial=run.step,
             disable=not enabled,
-            file=stream,
+            # In a notebook standard error looks like an error; in a terminal it keeps standard output clean.
+            file=sys.stdout if in_notebook() else sys.stderr,
             bar_format="{percentage:3.0f}%|{bar:20}| {elapsed}<{remaining}{postfix}",
         )
 
@@ -425,14 +537,6 @@ def _examples(model: nn.Module, data: Images, y: Tensor | np.ndarray | None) -> 
             f"{len(x)} images need {len(x)} conditions y, not {None if conditions is None else len(conditions)}"
         )
     return x, conditions
-
-
-def _diverged(epoch: int, batch: int, values: dict[str, float]) -> TrainingError:
-    name = next((name for name in reversed(values) if not math.isfinite(values[name])), "objective")
-    return TrainingError(
-        f"epoch {epoch + 1}, batch {batch + 1}: {name} is {values[name]}. Training stopped before that step "
-        "changed the weights; a smaller learning_rate is the usual remedy."
-    )
 
 
 def _in_words(means: dict[str, float]) -> str:

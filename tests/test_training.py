@@ -1,0 +1,403 @@
+"""The training loop: what it reaches, and what survives when something goes wrong."""
+
+import math
+import signal
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vaelib import checkpoints, data, evaluation, training
+from vaelib.autoencoder import Autoencoder
+from vaelib.checkpoints import CheckpointError
+from vaelib.distributions import bernoulli_log_prob
+from vaelib.training import TrainingError, choose_device, fit
+from vaelib.vae import VAE
+
+
+def images(n: int = 200, dim: int = 16, seed: int = 0) -> Tensor:
+    """Rows with two directions of variation, so that there is something to learn."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.sigmoid(torch.randn(n, 2, generator=generator) @ torch.randn(2, dim, generator=generator))
+
+
+def model(seed: int = 0) -> VAE:
+    return VAE(16, (8,), 2, seed=seed)
+
+
+def train(vae: nn.Module, x: Tensor | data.ImageData | None = None, **options) -> training.History:
+    settings = {"epochs": 3, "batch_size": 32, "device": "cpu", "progress": False} | options
+    return fit(vae, images() if x is None else x, **settings)
+
+
+def weights(vae: nn.Module) -> list[Tensor]:
+    return [parameter.detach().clone() for parameter in vae.parameters()]
+
+
+def same(a: list[Tensor], b: list[Tensor]) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def stop_at(step_to_stop: int):
+    """An objective that presses Ctrl-C during one step, and is the ELBO."""
+
+    def objective(vae, x, y, step, generator):
+        if step == step_to_stop:
+            signal.raise_signal(signal.SIGINT)
+        return vae.elbo(x, generator=generator, check=False)
+
+    return objective
+
+
+def plain(vae, x, y, step, generator):
+    return vae.elbo(x, generator=generator, check=False)
+
+
+def test_training_on_the_digits_raises_the_elbo_of_unseen_digits():
+    digits, test = data.load("digits"), data.load("digits", "test")
+    vae = VAE(64, (128,), 8)
+    untrained = evaluation.test_elbo(vae, test.images)
+    history = train(vae, digits, epochs=20, batch_size=128)
+    trained = evaluation.test_elbo(vae, test.images)
+    # The best that a model without latent variables can do: every pixel has its mean.
+    mean = digits.images.mean(0).clamp(1e-3, 1 - 1e-3).flatten()
+    no_latents = bernoulli_log_prob(test.images.flatten(1), torch.logit(mean).expand(len(test), 64)).mean().item()
+    # Untrained, every pixel has probability one half: 64 log 2 nats, and a KL on top.
+    assert untrained < -64 * math.log(2) < no_latents < trained - 1
+    assert history.epochs == 20 and history.elbo[-1] > history.elbo[0]
+
+
+def test_history_holds_the_means_over_all_examples_also_with_a_smaller_last_batch():
+    x, seen = images(70), []
+
+    def objective(vae, batch, y, step, generator):
+        seen.append(batch.mean(1).detach())
+        return batch.mean(1) + 0 * vae.elbo(batch, generator=generator, check=False).elbo
+
+    history = train(model(), x, epochs=1, objective=objective)
+    assert [len(batch) for batch in seen] == [32, 32, 6]
+    assert history.train == {"objective": [pytest.approx(x.mean().item(), rel=1e-5)]}
+    # Every example once: the sorted values are those of the data.
+    torch.testing.assert_close(torch.cat(seen).sort().values, x.mean(1).sort().values)
+
+
+def test_loss_is_exactly_minus_the_elbo():
+    first, second = model(), model()
+    x = images(32)
+    train(first, x, epochs=1, schedule=None, learning_rate=0.01)
+    second.start_at_mean(x)
+    optimizer = torch.optim.Adam(second.parameters(), lr=0.01, betas=(0.9, 0.99), fused=True)
+    order = torch.randperm(32, generator=torch.Generator().manual_seed(0))
+    loss = -second.elbo(x[order], generator=torch.Generator().manual_seed(0)).elbo.mean()
+    loss.backward()
+    optimizer.step()
+    # The same sums in another order.
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_linear_schedule_rises_for_a_tenth_and_falls_to_zero():
+    rates = []
+    original = torch.optim.Adam.step
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", lambda self: (rates.append(self.param_groups[0]["lr"]), original(self)))
+        train(model(), images(320), epochs=10, learning_rate=0.02)
+    assert len(rates) == 100 and rates[9] == max(rates) == pytest.approx(0.02)
+    assert rates[0] == pytest.approx(0.002) and 0 < rates[-1] < 0.001
+    assert rates[:10] == sorted(rates[:10]) and rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_the_seed_decides_everything_and_the_global_random_state_decides_nothing():
+    first, second, third = model(), model(), model()
+    train(first)
+    torch.rand(3)
+    train(second)
+    train(third, seed=1)
+    assert same(weights(first), weights(second)) and not same(weights(first), weights(third))
+
+
+def test_fewer_images_than_a_batch_and_a_single_image_work():  # FAULTS 20, 27
+    assert train(model(), images(5), epochs=2).epochs == 2
+    assert train(model(), images(1), epochs=2).epochs == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"learning_rate": 0.0}, "learning_rate must be positive and finite, not 0.0"),
+        ({"learning_rate": -1.0}, "learning_rate must be positive"),
+        ({"learning_rate": math.nan}, "learning_rate must be positive"),
+        ({"epochs": -1}, "epochs must be a whole number of at least 1, not -1"),
+        ({"epochs": 0}, "epochs must be"),
+        ({"batch_size": 0}, "batch_size must be"),
+        ({"schedule": "cosine"}, "choose 'linear' or None"),
+        ({"x": torch.zeros(0, 16)}, "the data are empty"),
+        ({"validation": torch.zeros(0, 16)}, "the data are empty"),
+        ({"x": torch.full((4, 16), 255.0)}, "divide by 255"),
+        ({"x": torch.zeros(4, 15)}, r"\(N, 16\)"),
+    ],
+)
+def test_settings_that_can_t_be_right_are_refused_before_anything_changes(options, message):  # FAULTS 16, 18, 19, 28
+    vae = model()
+    before = weights(vae)
+    with pytest.raises(ValueError, match=message):
+        train(vae, **options)
+    assert same(before, weights(vae))
+
+
+def test_data_are_checked_once_and_not_at_each_step(monkeypatch):
+    calls = []
+    original = VAE.check
+    monkeypatch.setattr(VAE, "check", lambda self, x: (calls.append(len(x)), original(self, x))[1])
+    train(model(), images(200), validation=images(50))
+    assert calls == [200, 50]
+
+
+def test_conditions_must_match_the_images_one_for_one():
+    class Conditional(VAE):
+        condition_dim = 10
+
+        def elbo(self, x, y, **options):
+            assert len(x) == len(y)
+            return super().elbo(x, **options)
+
+    vae = Conditional(16, (8,), 2)
+    with pytest.raises(ValueError, match="200 images need 200 conditions y, not None"):
+        train(vae)
+    with pytest.raises(ValueError, match="not 7"):
+        train(vae, y=np.zeros(7))
+    labelled = data.ImageData("own", images().view(200, 4, 4), torch.arange(200) % 10)
+    assert train(vae, labelled, validation=labelled).epochs == 3
+
+
+@pytest.mark.parametrize("when", ["first epoch", "middle of an epoch"])
+def test_a_loss_that_is_no_number_stops_at_that_step_and_names_it(when, tmp_path):  # FAULTS 29
+    poison = {"first epoch": 0, "middle of an epoch": 9}[when]  # seven batches an epoch
+    path = tmp_path / "run.safetensors"
+    vae, at_the_step = model(), []
+
+    def objective(vae, x, y, step, generator):
+        if step == poison:
+            at_the_step.extend(weights(vae))
+            terms = vae.elbo(x, generator=generator, check=False)
+            return training.ElboTerms(terms.log_likelihood, terms.kl * math.nan)
+        return plain(vae, x, y, step, generator)
+
+    with pytest.raises(TrainingError, match=f"epoch {poison // 7 + 1}, batch {poison % 7 + 1}: kl is nan"):
+        train(vae, objective=objective, checkpoint=path)
+    assert same(at_the_step, weights(vae))
+    if poison:
+        restored = model(seed=9)
+        assert checkpoints.load(path, restored)["step"] == 7
+
+
+def test_a_rate_far_too_high_is_reported_as_such():
+    with pytest.raises(TrainingError, match="a smaller learning_rate"):
+        train(model(), learning_rate=1e20, schedule=None, epochs=20)
+
+
+def test_memory_that_runs_out_is_reported_with_a_smaller_batch_and_let_go(monkeypatch):  # FAULTS 30
+    def objective(vae, x, y, step, generator):
+        if step == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(vae, x, y, step, generator)
+
+    vae = model()
+    with pytest.raises(TrainingError, match="ran out of memory at batch_size=32: try batch_size=16"):
+        train(vae, objective=objective)
+    assert all(parameter.grad is None for parameter in vae.parameters())
+    assert train(vae, batch_size=16).epochs == 3
+
+
+def test_a_device_that_is_not_there_is_refused_with_the_one_that_is():  # FAULTS 31
+    absent = "mps" if torch.cuda.is_available() else "cuda"
+    with pytest.raises(ValueError, match=f"no {absent} device is available here: use device='cpu'"):
+        train(model(), device=absent)
+    assert choose_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("step", [0, 6, 10, 20])
+def test_ctrl_c_leaves_model_history_and_checkpoint_in_agreement_and_resuming_exact(step, tmp_path):  # FAULTS 32, 33
+    path = tmp_path / "run.safetensors"
+    whole, stopped, resumed = model(), model(), model(seed=7)
+    expected = train(whole, objective=plain, validation=images(40, seed=1))
+    handler = signal.getsignal(signal.SIGINT)
+    history = train(stopped, objective=stop_at(step), checkpoint=path, validation=images(40, seed=1))
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert history.interrupted == (step < 20) and history.epochs == (step + 1) // 7
+    saved = model(seed=8)
+    state = checkpoints.load(path, saved)
+    assert state["step"] == step + 1 and same(weights(saved), weights(stopped))
+    assert state["history"]["train"] == history.train
+    again = train(resumed, objective=plain, checkpoint=path, validation=images(40, seed=1))
+    assert same(weights(whole), weights(resumed))
+    assert again.train == expected.train and again.validation == expected.validation and not again.interrupted
+
+
+def test_a_second_ctrl_c_stops_at_once():
+    def objective(vae, x, y, step, generator):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        return plain(vae, x, y, step, generator)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(model(), objective=objective)
+
+
+def test_training_works_in_a_thread_where_signals_can_t_be_caught():
+    vae, histories = model(), []
+    thread = threading.Thread(target=lambda: histories.append(train(vae)))
+    thread.start()
+    thread.join()
+    assert histories[0].epochs == 3
+
+
+def test_a_finished_checkpoint_is_taken_as_it_is_and_another_run_s_is_refused(tmp_path):
+    path = tmp_path / "run.safetensors"
+    first, second = model(), model(seed=3)
+    train(first, checkpoint=path)
+    assert train(second, checkpoint=path).epochs == 3 and same(weights(first), weights(second))
+    before = path.read_bytes()
+    for change, named in (
+        ({"seed": 1}, "seed: 0 there, 1 here"),
+        ({"x": images(seed=5)}, "data"),
+        ({"epochs": 4}, "epochs"),
+    ):
+        with pytest.raises(CheckpointError, match=named):
+            train(second, checkpoint=path, **change)
+    with pytest.raises(CheckpointError):
+        train(VAE(16, (9,), 2), checkpoint=path)
+    checkpoints.save(tmp_path / "model.safetensors", first)
+    with pytest.raises(CheckpointError, match="no training run"):
+        train(second, checkpoint=tmp_path / "model.safetensors")
+    assert path.read_bytes() == before
+
+
+def test_a_run_on_a_checkpoint_in_use_is_refused(tmp_path: Path):  # FAULTS 40
+    path = tmp_path / "run.safetensors"
+    with checkpoints.lock(path), pytest.raises(CheckpointError, match="another run"):
+        train(model(), checkpoint=path)
+
+
+def test_best_weights_are_a_copy_from_the_best_epoch():  # FAULTS 41
+    vae = model()
+    # A rate that overshoots later, so that the best epoch is not always the last.
+    history = train(vae, epochs=12, learning_rate=0.3, schedule=None, validation=images(40, seed=0))
+    assert history.best_epoch == 1 + int(np.argmax(history.validation_elbo))
+    copy = {name: tensor.clone() for name, tensor in history.best_weights.items()}
+    train(vae, epochs=2)
+    assert all(torch.equal(copy[name], tensor) for name, tensor in history.best_weights.items())
+    best = model()
+    best.load_state_dict(history.best_weights)
+    noise = torch.Generator().manual_seed(0)
+    validation = best.elbo(images(40, seed=0), generator=noise).elbo.mean().item()
+    assert validation == pytest.approx(max(history.validation_elbo), rel=1e-5)
+
+
+def test_validation_does_not_change_training():
+    first, second = model(), model()
+    train(first)
+    train(second, validation=images(50, seed=3))
+    assert same(weights(first), weights(second))
+
+
+def test_transform_acts_on_every_training_batch_and_not_on_validation():
+    sizes = []
+
+    def transform(x, generator):
+        sizes.append(len(x))
+        return data.binarize(x, generator)
+
+    history = train(model(), epochs=1, transform=transform, validation=images(50))
+    assert sizes == [32] * 6 + [8] and history.epochs == 1
+
+
+def test_an_autoencoder_trains_by_its_own_loss():
+    autoencoder = Autoencoder(16, (8,), 2)
+    history = train(
+        autoencoder, epochs=20, learning_rate=0.02, objective=lambda m, x, y, step, g: -m.loss(x, check=False)
+    )
+    assert history.train["objective"][-1] > 0.3 * history.train["objective"][0] and history.elbo == []
+
+
+def test_an_objective_of_the_wrong_shape_is_named():
+    with pytest.raises(ValueError, match=r"shape \(\), not one value per example \(32,\)"):
+        train(model(), objective=lambda m, x, y, step, g: m.elbo(x).elbo.mean())
+
+
+def test_the_progress_line_ends_with_both_terms_and_no_time(capsys):
+    vae = model()
+    history = train(vae, progress=True)
+    last = capsys.readouterr().err.rstrip("\n").split("\r")[-1].strip()
+    log_likelihood, kl = history.train["log_likelihood"][-1], history.train["kl"][-1]
+    assert last == (
+        f"3 epochs: -ELBO {kl - log_likelihood:.2f} = -log p(x|z) {-log_likelihood:.2f} + KL {kl:.2f} nats per image"
+    )
+
+
+class _ReplayedByHand:
+    """Stands for a CUDA graph on a machine without CUDA: a replay does again what was recorded."""
+
+    def __init__(self, update) -> None:
+        self.update = update
+
+    def register_generator_state(self, generator) -> None:
+        pass
+
+    def replay(self) -> None:
+        self.update()
+
+
+@pytest.mark.parametrize("poisoned", [False, True])
+def test_the_steps_of_an_accelerator_are_those_of_the_cpu(monkeypatch, poisoned):
+    """The bookkeeping of the CUDA path (rates, sums, skipping after a bad loss), with CUDA's own parts replaced."""
+
+    class Stream:
+        def wait_stream(self, other) -> None:
+            pass
+
+    class OnCpu(training._Accelerator):
+        def prepare_optimizer(self) -> None:
+            super().prepare_optimizer()
+            for group in self.run.optimizer.param_groups:
+                group["capturable"] = False
+
+        def _record(self) -> None:
+            self.graph = _ReplayedByHand(lambda: self._update(self.rows))
+
+    class Run(training._Run):
+        def __init__(self, *arguments) -> None:
+            super().__init__(*arguments)
+            self.accelerator = OnCpu(self)
+
+    class Poisoned(VAE):
+        calls = 0
+
+        def elbo(self, x, **options):
+            terms = super().elbo(x, **options)
+            Poisoned.calls += 1
+            return training.ElboTerms(terms.log_likelihood, terms.kl * (math.nan if Poisoned.calls == 10 else 1.0))
+
+    expected = model()
+    plain_history = train(expected) if not poisoned else None
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream())
+    monkeypatch.setattr(training, "_Run", Run)
+    if not poisoned:
+        vae = model()
+        history = train(vae)
+        # The rate is a float32 number on the device, where the plain path has a float64 one.
+        for a, b in zip(weights(expected), weights(vae), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+        assert history.train["kl"] == pytest.approx(plain_history.train["kl"], rel=1e-4)
+        return
+    vae = Poisoned(16, (8,), 2)
+    with pytest.raises(TrainingError, match="epoch 2, batch 3: kl is nan"):
+        train(vae)
+    before_the_bad_step = model()
+    train(before_the_bad_step, objective=stop_at(8))
+    for a, b in zip(weights(before_the_bad_step), weights(vae), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
