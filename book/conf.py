@@ -68,7 +68,8 @@ html_math_renderer = "katex"
 html_show_sourcelink = True
 html_copy_source = True
 html_sourcelink_suffix = ""
-html_last_updated_fmt = None
+html_use_index = False  # the API page and the search hold the names
+html_context = {"default_mode": "auto"}  # dark where the reader's system is
 html_theme_options = {
     "repository_url": PYPROJECT["urls"]["Repository"],
     "repository_branch": "main",

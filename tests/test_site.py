@@ -288,9 +288,10 @@ def test_the_switch_turns_the_page_dark(reader: Reader) -> None:
         "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).reduce((a, b) => a + +b, 0)"
     )
     seen = {}
-    for _ in range(3):  # automatic, light, dark
-        page.locator(".theme-switch-button:visible").first.click()
-        seen[page.evaluate("document.documentElement.dataset.mode")] = page.evaluate(brightness)
+    for mode in ("light", "dark"):
+        page.locator(".theme-switch-button:visible").click()
+        page.locator(f".theme-change-button[data-mode={mode}]:visible").click()
+        seen[mode] = page.evaluate(brightness)
     assert seen["light"] > 600 and seen["dark"] < 150  # of 765
     assert reader.complaints == []
 
@@ -362,6 +363,11 @@ def jupyterlab(folder: Path) -> Iterator[str]:
         server.wait(30)
 
 
+RUN_ALL = """async () => {
+    await jupyterapp.restored;
+    await jupyterapp.shell.currentWidget.sessionContext.ready;
+    jupyterapp.commands.execute("notebook:run-all-cells");
+}"""
 PIXELS = """image => {
     const canvas = document.createElement("canvas");
     [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
@@ -378,9 +384,7 @@ def test_a_slider_moved_in_jupyterlab_changes_the_picture(browser: Browser, tmp_
         page = browser.new_page(viewport={"width": 1200, "height": 1000})
         page.goto(f"{url}/lab/tree/chapter.ipynb")
         page.wait_for_selector(".jp-NotebookPanel .jp-Notebook .jp-CodeCell", timeout=60_000)
-        page.evaluate(
-            "async () => { await jupyterapp.restored; jupyterapp.commands.execute('notebook:run-all-cells'); }"
-        )
+        page.evaluate(RUN_ALL)
         slider = page.locator(".jp-OutputArea [role=slider]").first
         slider.wait_for(timeout=120_000)
         picture = page.locator(".jp-OutputArea-output:has([role=slider]) img").first
