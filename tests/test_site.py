@@ -20,7 +20,7 @@ from types import ModuleType
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Route, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Route, sync_playwright
 
 # Sphinx runs in this process; what its extensions will have to change for a later Sphinx is not this book's affair.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
@@ -218,7 +218,7 @@ class Reader:
         self.page: Page = self.context.new_page()
         self.page.on("pageerror", lambda error: self.complaints.append(f"{self.page.url}: {error}"))
         self.page.on("console", self._console)
-        self.page.on("requestfailed", lambda request: self.complaints.append(f"{self.page.url}: no {request.url}"))
+        self.page.on("requestfailed", self._failed)
 
     def _own_host_only(self, route: Route) -> None:
         url = route.request.url
@@ -227,6 +227,11 @@ class Reader:
         else:
             self.complaints.append(f"{self.page.url} asked for {url}")
             route.abort()
+
+    def _failed(self, request: Request) -> None:
+        # "Aborted" is what the browser gave up because this test had gone on to the next page.
+        if "ERR_ABORTED" not in (request.failure or ""):
+            self.complaints.append(f"{self.page.url}: no {request.url}: {request.failure}")
 
     def _console(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
