@@ -111,7 +111,7 @@ class FoldSolutions(SphinxTransform):
     def apply(self) -> None:
         """Mark the cells for myst-nb, which folds them."""
         for cell in self.document.findall(nodes.container):
-            if "tag_solution" in cell["classes"] and not cell.get("hide_mode"):
+            if "tag_solution" in cell["classes"]:
                 cell["hide_mode"] = "all"
                 cell["prompt_show"], cell["prompt_hide"] = "Solution: code", "Hide the code"
 
