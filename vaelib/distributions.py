@@ -75,8 +75,9 @@ def bernoulli_log_prob(x: Tensor, logits: Tensor, check: bool = True) -> Tensor:
     """
     if check:
         check_unit_interval(x)
-    x, logits = _operands(x=x, logits=logits)
-    return _finite(_BernoulliLogProb.apply(x, logits))
+    x, logits = torch.broadcast_tensors(*_operands(x=x, logits=logits))
+    # From logits, so that neither a probability of 0 or 1 nor its logarithm is ever computed.
+    return _finite(-F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1))
 
 
 def reparameterize(mu: Tensor, log_var: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -112,7 +113,7 @@ def check_unit_interval(x: Tensor) -> None:
     check_finite(x)
     if x.numel() == 0:
         return
-    low, high = x.min().item(), x.max().item()
+    low, high = (bound.item() for bound in torch.aminmax(x))
     if high > 1:
         raise ValueError(f"a pixel is {high:g}, beyond 1: divide by 255, so that the pixels lie in [0, 1]")
     if low < 0:
@@ -126,32 +127,11 @@ def check_finite(x: Tensor) -> None:
 
     Shapes: any.
     """
-    bad = ~torch.isfinite(x)
-    if bad.any():
-        index = tuple(bad.nonzero()[0].tolist())
-        raise ValueError(f"pixel {index} is {x[index].item()}: every pixel must be a finite number")
-
-
-class _BernoulliLogProb(torch.autograd.Function):
-    """Sum over pixels of ``x l - max(l, 0) - log(1 + exp(-|l|))``: no cancellation, finite for any logit.
-
-    Its derivative is ``x - s(l)``, written out because automatic differentiation of `max` and `abs` is wrong at 0.
-    """
-
-    @staticmethod
-    def forward(ctx, x: Tensor, logits: Tensor) -> Tensor:
-        """Return the log probability of each image."""
-        ctx.save_for_backward(x, logits)
-        log_partition = logits.abs().neg_().exp_().log1p_().add_(F.relu(logits))
-        return (x * logits).sub_(log_partition).sum(-1)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, Tensor]:
-        """Return the gradients with respect to the pixels and the logits."""
-        x, logits = ctx.saved_tensors
-        gradient = gradient.unsqueeze(-1)
-        for_x = (gradient * logits).sum_to_size(x.shape) if ctx.needs_input_grad[0] else None
-        return for_x, ((x - torch.sigmoid(logits)) * gradient).sum_to_size(logits.shape)
+    # One pass over the data where all is well: minimum and maximum are NaN or infinite where a pixel is.
+    if x.numel() == 0 or torch.isfinite(torch.stack(torch.aminmax(x))).all():
+        return
+    index = tuple((~torch.isfinite(x)).nonzero()[0].tolist())
+    raise ValueError(f"pixel {index} is {x[index].item()}: every pixel must be a finite number")
 
 
 def _operands(**tensors: Tensor) -> list[Tensor]:

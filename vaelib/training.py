@@ -129,7 +129,7 @@ def fit(
         "learning_rate": learning_rate,
         "schedule": schedule,
         "seed": seed,
-        "data": [*x.shape, float(x.double().mean())],
+        "data": [*x.shape, float(x.mean())],
     }
     with ExitStack() as stack:
         if checkpoint is not None:
@@ -269,7 +269,7 @@ class _Run:
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return the means over one batch of what is maximised and, where they are known, of both terms of the ELBO."""
-        x = self.x[rows]
+        x = self.x.index_select(0, rows)
         if self.transform is not None:
             x = self.transform(x, self.generator)
         return torch.stack(self._values(x, None if self.y is None else self.y[rows], self.generator))
