@@ -22,6 +22,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEC = importlib.util.spec_from_file_location("notebooks_tool", ROOT / "tools" / "notebooks.py")
+sys.path.append(str(ROOT / "tools"))  # as where the script is run; last, since its names may be others' too
 tool = importlib.util.module_from_spec(SPEC)
 sys.modules[SPEC.name] = tool
 SPEC.loader.exec_module(tool)
@@ -171,7 +172,7 @@ def test_saving_a_chapter_from_jupyterlab_changes_no_cell_and_no_front_matter_an
         shutil.copy(ROOT / chapter.source, book / "book")
     manager = jupytext.TextFileContentsManager(root_dir=str(book))
     for chapter in tool.chapters(book):
-        before, text = tool.convert(chapter), chapter.text()
+        before, text = tool.in_myst(chapter), chapter.text()
         model = manager.get(chapter.source, type="notebook")
         # What JupyterLab adds once a kernel has run.
         model["content"].metadata["language_info"] = {"name": "python", "version": "3.11", "pygments_lexer": "ipython3"}
@@ -179,7 +180,7 @@ def test_saving_a_chapter_from_jupyterlab_changes_no_cell_and_no_front_matter_an
             if cell.cell_type == "code":
                 cell.execution_count, cell.metadata["execution"] = 1, {"iopub.execute_input": "now"}
         manager.save({"type": "notebook", "content": model["content"]}, chapter.source)
-        assert tool.convert(chapter).cells == before.cells, chapter.stem
+        assert tool.in_myst(chapter).cells == before.cells, chapter.stem
         assert chapter.text().split("---\n")[1] == text.split("---\n")[1], chapter.stem
     assert {path.suffix for path in (book / "book").iterdir()} == {".md"}
     assert list((book / "notebooks").iterdir()) == []
@@ -237,7 +238,7 @@ def test_a_new_repository_address_reaches_the_notebooks(pair):
     project = pair / "pyproject.toml"
     project.write_text(project.read_text(encoding="utf-8").replace("https://github.com/", "https://git.example.org/"))
     (problem,) = tool.check(pair)
-    assert problem.startswith("tool changed: notebooks/01_demo.ipynb")
+    assert problem.startswith("out of step: notebooks/01_demo.ipynb")
 
 
 def test_the_check_command_exits_with_1_and_writes_each_problem_on_standard_error(pair, capsys):
@@ -266,8 +267,8 @@ def test_the_title_stays_first_and_the_set_up_cell_comes_second(book):
 
 def test_captions_and_solutions_get_the_form_that_each_reader_needs(book):
     cells = converted(book, TINY).cells
-    (caption,) = [cell for cell in cells if cell.source.startswith("*Figure:*")]
-    assert caption.source == "*Figure:* The line rises; $w^*$ is *one*: see."
+    (caption,) = [cell for cell in cells if cell.source.startswith("*Figure")]
+    assert caption.source == "*Figure 1.1:* The line rises; $w^*$ is *one*: see."
     assert caption.metadata.tags == ["remove-cell"]
     assert "fig-demo-line" in cells[cells.index(caption) - 1].metadata.mystnb.figure.name
     assert cells[-1].metadata == {
@@ -345,6 +346,149 @@ def test_the_set_up_cell_says_which_command_and_which_kernel_where_the_package_i
     assert f'"{sys.executable}" -m pip install "vaelib @ git+https://' in message
     assert "make lab" in message
     assert "Python 3 (ipykernel)" in message
+
+
+# Markdown without MyST
+
+SECOND = """\
+# The second
+
+(a-place)=
+## A place
+
+$$
+y = 1
+$$ (eq-other)
+"""
+SOURCES = """\
+@book{one2001, author = {K{\\"o}nig, Ada}, title = {One}, year = {2001}}
+@book{two2002, author = {K{\\"o}nig, Ada and van der Berg, Bo}, title = {Two}, year = {2002}}
+@book{three2003, author = {Able, A. and Bell, B. and Cole, C.}, title = {Three}, year = {2003}}
+"""
+GLOSSARY = """\
+# Glossary
+
+:::{glossary}
+evidence
+  A density.
+
+ELBO
+evidence lower bound
+  A bound.
+:::
+"""
+
+
+@pytest.fixture
+def library(book):
+    """The tiny book with a second chapter, a glossary, a bibliography and a page of notation."""
+    write(book, FRONT.replace("# A chapter", SECOND), "02_other")
+    (book / "book" / "references.bib").write_text(SOURCES, encoding="utf-8")
+    (book / "book" / "glossary.md").write_text(GLOSSARY, encoding="utf-8")
+    (book / "book" / "notation.md").write_text("# Notation\n", encoding="utf-8")
+    return book
+
+
+def plain(root: Path, text: str) -> str:
+    """What the notebook makes of `text`."""
+    return converted(root, FRONT + "\n+++\n\n" + text + code(FIGURE)).cells[2].source
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("$$\nx = 1\n$$ (eq-x)", "$$\nx = 1\n\\tag{1.1}\n$$"),
+        (
+            "$$ x = 1 $$ (eq-x)\n\n$$ x = 2 $$\n\n$$ x = 3 $$ (eq-z)",
+            "$$ x = 1 \\tag{1.1} $$\n\n$$ x = 2 $$\n\n$$ x = 3 \\tag{1.2} $$",
+        ),
+        ("$$ x $$ (eq-x)\n\nSee {eq}`eq-x` and {eq}`eq-other`.", "$$ x \\tag{1.1} $$\n\nSee (1.1) and (2.1)."),
+        ("See {numref}`fig-demo-line`.", "See Figure 1.1."),
+        (
+            "The {term}`evidence`, {term}`Evidence lower\nbound`, {term}`bounds <ELBO>`.",
+            "The evidence, Evidence lower bound, bounds.",
+        ),
+        ("{cite:t}`one2001`, {cite:t}`two2002`", "König (2001), König and van der Berg (2002)"),
+        (
+            "so {cite:p}`three2003`, {cite:p}`one2001,three2003`",
+            "so (Able et al., 2003), (König, 2001; Able et al., 2003)",
+        ),
+        ("In {doc}`02_other`", "In [2 The second](02_other.ipynb)"),
+        ("In {doc}`this one <02_other>`", "In [this one](02_other.ipynb)"),
+        ("In {doc}`/book/notation`", "In [Notation](../book/notation.md)"),
+        ("In {doc}`03_planned`", "In chapter 3"),
+        ("See {ref}`a-place` or {ref}`there <a-place>`", "See A place or there"),
+        ("{math}`x^2`", "$x^2$"),
+        ("(here)=\n## Here", "## Here"),
+        ("one\n% a note\ntwo 5 %", "one\ntwo 5 %"),
+        ("`{eq}` and ``{term}`x` ``", "`{eq}` and ``{term}`x` ``"),
+        ("```\n{term}`nothing`\n$$ x $$ (eq-no)\n% kept\n```", "```\n{term}`nothing`\n$$ x $$ (eq-no)\n% kept\n```"),
+        ("$$\n% kept\n\\text{a}\n$$", "$$\n% kept\n\\text{a}\n$$"),
+    ],
+)
+def test_markdown_in_a_notebook_needs_no_extension(library, text, shown):
+    assert plain(library, text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{eq}`eq-none`", "no equation named eq-none"),
+        ("{numref}`fig-none`", "no figure named fig-none"),
+        ("{term}`nonsense`", "no term in book/glossary.md named nonsense"),
+        ("{cite:p}`one2001,nobody1900`", "no source in book/references.bib named nobody1900"),
+        ("{doc}`/book/none`", "no page named /book/none"),
+        ("{ref}`nowhere`", "no label before a heading named nowhere"),
+        ("{kbd}`x`", "the role {kbd} has no form outside the site"),
+        (":::{note}\nMind.\n:::", "the block :::{note} has no form outside the site; use plain Markdown"),
+        ("```{figure} x.png\n```", "the block ```{figure} x.png has no form outside the site; use plain Markdown"),
+    ],
+)
+def test_markup_that_has_no_plain_form_or_leads_nowhere_is_refused_with_its_cell(library, text, message):
+    with pytest.raises(tool.NotebookError, match=re.escape(message)) as refusal:
+        plain(library, text)
+    line = FRONT.count("\n") + 4
+    assert str(refusal.value).startswith(f"book/01_demo.md, line {line}: ")
+
+
+def test_a_number_that_moves_in_another_chapter_is_found_and_refreshed_without_running_any_code(library, monkeypatch):
+    write(library, TINY.replace("Some text.", "By {eq}`eq-other`."))
+    write(library, FRONT.replace("# A chapter", SECOND) + code("x = 2"), "02_other")
+    assert tool.build(library, []) == []
+    before = json.loads(stored(library).read_text(encoding="utf-8"))["cells"]
+    second = FRONT.replace("# A chapter", SECOND.replace("(a-place)=", "$$ z = 1 $$ (eq-new)\n\n(a-place)="))
+    write(library, second + code("x = 2"), "02_other")
+    assert [problem.split(":")[0] for problem in tool.check(library)] == ["out of step", "source changed"]
+    monkeypatch.setattr(tool, "execute", None)  # calling it would fail
+    assert tool.build(library, []) == []
+    assert tool.check(library) == []
+    after = json.loads(stored(library).read_text(encoding="utf-8"))["cells"]
+    changed = [(old["source"], new["source"]) for old, new in zip(before, after, strict=True) if old != new]
+    assert changed == [(["By (2.1)."], ["By (2.2)."])]
+
+
+def test_prose_is_refreshed_to_the_bytes_that_a_full_run_gives_and_changed_code_is_run(pair, monkeypatch):
+    execute, runs = tool.execute, []
+    monkeypatch.setattr(tool, "execute", lambda chapter, *rest: (runs.append(chapter.stem), execute(chapter, *rest)))
+    caption = TINY.replace("The line rises", "The line goes up").replace("Some text.", "Some.\n\n+++\n\nOther text.")
+    write(pair, caption)
+    assert tool.build(pair, []) == []
+    assert runs == []
+    refreshed = stored(pair).read_text(encoding="utf-8")
+    assert tool.build(pair, ["01_demo"], every=True) == []
+    assert stored(pair).read_text(encoding="utf-8") == refreshed
+    write(pair, caption.replace("print(x + 1)", "print(x + 2)"))
+    assert tool.build(pair, []) == []
+    assert runs == ["01_demo", "01_demo"]
+    assert '"4\\n"' in stored(pair).read_text(encoding="utf-8")
+
+
+def test_a_changed_tag_is_run_again(pair, monkeypatch):
+    runs = []
+    monkeypatch.setattr(tool, "execute", lambda chapter, *_: runs.append(chapter.stem))
+    write(pair, TINY.replace("nbval-check-output", "raises-exception"))
+    tool.build(pair, [])
+    assert runs == ["01_demo"]
 
 
 # Outputs

@@ -1,8 +1,11 @@
 """Converts book/NN_name.md into the executed notebooks/NN_name.ipynb, one way, and finds any pair out of step.
 
-python tools/notebooks.py               execute and store the chapters whose conversion differs from what is stored
-python tools/notebooks.py 07_vae ...    these chapters, whether changed or not; --all: every chapter
+python tools/notebooks.py               store the chapters whose conversion differs from what is stored
+python tools/notebooks.py 07_vae ...    of these chapters only; --all: changed or not
 python tools/notebooks.py --check       compare only, execute nothing; exit 1 where a pair is out of step
+
+A chapter whose code is the same keeps its outputs and is not executed, unless --all asks for it. The notebooks hold
+plain Markdown (plain_markdown.py); the site is made from the chapters' own text with the outputs of the notebooks.
 """
 
 import argparse
@@ -28,6 +31,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
 from PIL import Image, ImageChops
+from plain_markdown import Book, MarkupError, plain
 
 CELL_TIMEOUT = 300  # seconds; a whole chapter should take 60
 MAX_BYTES = 400_000
@@ -109,7 +113,21 @@ def chapters(root: Path) -> list[Chapter]:
 
 
 def convert(chapter: Chapter) -> NotebookNode:
-    """The notebook of a chapter, not executed: the same text always gives the same notebook."""
+    """The notebook of a chapter, not executed: the same book always gives the same notebook."""
+    notebook, book = in_myst(chapter), Book.read(chapter.root)
+    sources = []
+    for index, cell in enumerate(notebook.cells):
+        try:
+            sources.append(plain(cell.source, book) if cell.cell_type == "markdown" else cell.source)
+        except MarkupError as error:
+            raise NotebookError(f"{chapter.place(notebook, index)}: {error}") from None
+    for cell, source in zip(notebook.cells, sources, strict=True):
+        cell.source = source
+    return notebook
+
+
+def in_myst(chapter: Chapter) -> NotebookNode:
+    """The notebook of a chapter, not executed, with the roles and labels that the site understands."""
     text = chapter.text()
     try:
         raw = jupytext.reads(text, fmt="md:myst")
@@ -172,9 +190,12 @@ def _folded(cell: NotebookNode) -> NotebookNode:
 
 def _caption(cell: NotebookNode) -> list[NotebookNode]:
     """The caption as a Markdown cell for Lab, GitHub and Colab; the site, which sets captions itself, drops it."""
-    caption = cell.metadata.get("mystnb", {}).get("figure", {}).get("caption")
-    # Only the word is in italics: a caption may hold asterisks, in mathematics for one.
-    return [new_markdown_cell(f"*Figure:* {caption}", metadata={"tags": ["remove-cell"]})] if caption else []
+    figure = cell.metadata.get("mystnb", {}).get("figure", {})
+    if not (figure.get("name") and figure.get("caption")):
+        return []
+    # Only the number is in italics: a caption may hold asterisks, in mathematics for one.
+    text = f"*{{numref}}`{figure['name']}`:* {figure['caption']}"
+    return [new_markdown_cell(text, metadata={"tags": ["remove-cell"]})]
 
 
 def _number(notebook: NotebookNode) -> None:
@@ -416,7 +437,10 @@ def problems(chapter: Chapter) -> list[str]:
             f"source changed: {chapter.source} is not what {chapter.notebook} was made from: run `make notebooks`"
         )
     elif not by_hand and skeleton(stored) != skeleton(wanted):
-        found.append(f"tool changed: {chapter.notebook} is not what {chapter.source} now gives: run `make notebooks`")
+        found.append(
+            f"out of step: {chapter.notebook} is not what {chapter.source} now gives (this tool, a number in "
+            "another chapter, or references.bib has changed): run `make notebooks`"
+        )
     return found
 
 
@@ -445,10 +469,34 @@ def check(root: Path) -> list[str]:
     return found
 
 
-def store(chapter: Chapter, cell_timeout: int = CELL_TIMEOUT) -> int:
-    """Converts, executes, normalises and writes one chapter, all or nothing; the size in bytes."""
+def keep_outputs(chapter: Chapter, notebook: NotebookNode) -> bool:
+    """Gives `notebook` the outputs that are stored, and says whether it could: only where no code has changed."""
+    if not chapter.stored.is_file():
+        return False
+    stored = nbformat.read(chapter.stored, as_version=4)
+    old, new = ([cell for cell in each.cells if cell.cell_type == "code"] for each in (stored, notebook))
+    if [(cell.source, cell.metadata.get("tags")) for cell in old] != [
+        (cell.source, cell.metadata.get("tags")) for cell in new
+    ]:
+        return False
+    for before, cell in zip(old, new, strict=True):
+        cell.outputs, cell.execution_count = before.outputs, before.execution_count
+    return True
+
+
+def for_site(chapter: Chapter) -> str:
+    """The chapter as the site needs it: its own text, with the outputs that are stored."""
+    notebook = in_myst(chapter)
+    if not keep_outputs(chapter, notebook):
+        raise NotebookError(f"{chapter.notebook} does not hold the code of {chapter.source}: run `make notebooks`")
+    return serialise(notebook)
+
+
+def store(chapter: Chapter, afresh: bool, cell_timeout: int = CELL_TIMEOUT) -> int:
+    """Converts, executes where the code is new or `afresh`, normalises and writes one chapter; the size in bytes."""
     notebook = convert(chapter)
-    execute(chapter, notebook, cell_timeout)
+    if afresh or not keep_outputs(chapter, notebook):
+        execute(chapter, notebook, cell_timeout)
     normalise(chapter, notebook)
     content = seal(notebook).encode("utf-8")
     if len(content) > MAX_BYTES:
@@ -472,7 +520,7 @@ def biggest(chapter: Chapter, notebook: NotebookNode) -> str:
 
 
 def build(root: Path, stems: list[str], every: bool = False, cell_timeout: int = CELL_TIMEOUT) -> list[str]:
-    """Stores the chapters asked for, or those out of step; the problems, one for each chapter that was not stored."""
+    """Stores those of the chapters that are out of step, or all; the problems, one for each that was not stored."""
     found = []
     for chapter in chapters(root):
         if stems and chapter.stem not in stems:
@@ -481,10 +529,12 @@ def build(root: Path, stems: list[str], every: bool = False, cell_timeout: int =
             out_of_step = problems(chapter)
             if kept := [problem for problem in out_of_step if problem.startswith(("edited", "unreadable"))]:
                 raise NotebookError(kept[0])  # somebody's work may be in there: never written over
-            if out_of_step or stems or every:
+            if out_of_step or every:
                 start = time.perf_counter()
-                size = store(chapter, cell_timeout)
+                size = store(chapter, every, cell_timeout)
                 print(f"{chapter.notebook}: {time.perf_counter() - start:.0f} s, {size / 1000:.0f} kB", flush=True)
+            elif stems:
+                print(f"{chapter.notebook} is in step with its chapter; --all executes it all the same", flush=True)
         except NotebookError as error:
             found.append(f"{error}\n  {chapter.notebook} stays as it was")
     return found
@@ -494,8 +544,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description="Makes notebooks/*.ipynb from book/*.md, or checks that they are in step."
     )
-    parser.add_argument("stems", nargs="*", metavar="stem", help="chapters such as 07_vae; default: those that changed")
-    parser.add_argument("--all", action="store_true", help="every chapter, changed or not")
+    parser.add_argument("stems", nargs="*", metavar="stem", help="chapters such as 07_vae; default: every chapter")
+    parser.add_argument("--all", action="store_true", help="execute them whether changed or not")
     parser.add_argument("--check", action="store_true", help="compare only; exit 1 where a pair is out of step")
     parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[1], help="the book's folder")
     options = parser.parse_args(arguments)
