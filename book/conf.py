@@ -20,6 +20,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinxcontrib.bibtex",
     "chapters",
+    "citations",
     "docstrings",
     "katex_math",
 ]
@@ -28,7 +29,7 @@ exclude_patterns = ["book/assignments", "notebooks/assignments", "**/.ipynb_chec
 suppress_warnings = []
 nitpicky = False  # docstrings name types of torch and NumPy, whose inventories would need the network
 
-# The text: stored outputs only, and the same Markdown that JupyterLab, Colab and GitHub show.
+# The text: stored outputs only.
 nb_execution_mode = "off"
 nb_ipywidgets_js = {}  # no script from another host
 nb_merge_streams = True
@@ -45,7 +46,7 @@ math_numfig = True
 math_eqref_format = "({number})"
 
 bibtex_bibfiles = ["references.bib"]
-bibtex_reference_style = "author_year"
+bibtex_reference_style = "author_year_round"
 bibtex_default_style = "plain"
 
 # The API, from the docstrings.

@@ -411,7 +411,7 @@ def plain(root: Path, text: str) -> str:
         ("{cite:t}`one2001`, {cite:t}`two2002`", "König (2001), König and van der Berg (2002)"),
         (
             "so {cite:p}`three2003`, {cite:p}`one2001,three2003`",
-            "so (Able et al., 2003), (König, 2001; Able et al., 2003)",
+            "so (Able et al., 2003), (Able et al., 2003; König, 2001)",
         ),
         ("In {doc}`02_other`", "In [2 The second](02_other.ipynb)"),
         ("In {doc}`this one <02_other>`", "In [this one](02_other.ipynb)"),

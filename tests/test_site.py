@@ -5,6 +5,7 @@ import gzip
 import http.server
 import importlib.util
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -15,10 +16,13 @@ import tomllib
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import nbformat
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Route, sync_playwright
 
@@ -26,6 +30,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Route, s
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "tools"))  # as where the scripts are run; last, since their names may be others' too
 
 
 def tool(name: str) -> ModuleType:
@@ -37,6 +42,7 @@ def tool(name: str) -> ModuleType:
 
 
 site_tool = tool("site")
+markdown = importlib.import_module("plain_markdown")
 
 # --- What the build refuses. Each source is a whole site of two pages, with the book's own configuration. ---
 
@@ -169,6 +175,71 @@ def test_buttons_open_the_notebook_in_the_repository_that_pyproject_names(site: 
     assert f'href="../_sources/{path}"' in page
     # What the button downloads is the notebook itself, byte for byte.
     assert (site / "_sources" / path).read_bytes() == (ROOT / path).read_bytes()
+
+
+class Text(HTMLParser):
+    """The words of a page's main part, in one line."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.words = ""
+        self.feed(page[page.index("<article") : page.index("</article")])
+        self.words = " ".join(self.words.split()).replace("’", "'")  # Sphinx sets apostrophes
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+@pytest.mark.parametrize("chapter", site_tool.notebooks.chapters(ROOT), ids=lambda chapter: chapter.stem)
+def test_numbers_and_citations_in_a_notebook_are_those_of_the_site(site: Path, chapter: Any) -> None:
+    page = (site / "notebooks" / f"{chapter.stem}.html").read_text(encoding="utf-8")
+    book = markdown.Book.read(ROOT)
+    own = f"{int(chapter.stem[:2])}."
+    equations = dict(re.findall(r'id="equation-([^"]+)">.*?<span class="eqno">\(([\d.]+)\)', page, re.DOTALL))
+    assert equations == {label: number for label, number in book.equations.items() if number.startswith(own)}
+    figures = dict(
+        re.findall(r'<figure[^>]* id="([^"]+)".*?<span class="caption-number">Figure ([\d.]+) ', page, re.DOTALL)
+    )
+    assert figures == {name: number for name, number in book.figures.items() if number.startswith(own)}
+    words, position = Text(page).words, 0
+    for cell in site_tool.notebooks.in_myst(chapter).cells:
+        if cell.cell_type == "markdown" and not cell.metadata.get("tags"):
+            for token in markdown.TOKEN.finditer(cell.source):
+                if (token["role"] or "").startswith(("eq", "numref", "cite", "term")):
+                    position = words.find(markdown.plain(token[0], book), position)
+                    assert position >= 0, f"the page does not show {token[0]} as the notebook does"
+
+
+def test_the_site_keeps_what_the_notebooks_cannot_have_links_to_terms_equations_and_sources(site: Path) -> None:
+    pages = "".join(path.read_text(encoding="utf-8") for path in (site / "notebooks").glob("*.html"))
+    for link in ("../book/glossary.html#term-posterior", "#equation-eq-", "../book/bibliography.html#id"):
+        assert f'href="{link}' in pages
+
+
+def markdown_role(cell: nbformat.NotebookNode) -> bool:
+    return cell.cell_type == "markdown" and bool(re.search(r"\{(doc|eq|numref|term|cite:[pt])\}`", cell.source))
+
+
+def test_the_sources_of_the_site_are_the_chapters_text_with_the_stored_outputs(tmp_path: Path) -> None:
+    site_tool.assemble(tmp_path)
+    for staged in (tmp_path / "notebooks").iterdir():
+        ours, stored = (nbformat.read(path, as_version=4).cells for path in (staged, ROOT / "notebooks" / staged.name))
+        assert [cell.get("outputs") for cell in ours] == [cell.get("outputs") for cell in stored]
+        assert any(markdown_role(cell) for cell in ours), staged.name
+        assert not any(markdown_role(cell) for cell in stored), staged.name
+
+
+def test_a_notebook_with_other_code_than_its_chapter_stops_the_build(tmp_path: Path) -> None:
+    for folder in ("book", "notebooks"):
+        (tmp_path / folder).mkdir()
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    text = (ROOT / "book" / "07_vae.md").read_text(encoding="utf-8")
+    (tmp_path / "book" / "07_vae.md").write_text(
+        text + "\n```{code-cell} ipython3\nassert True\n```\n", encoding="utf-8"
+    )
+    shutil.copy(ROOT / "notebooks" / "07_vae.ipynb", tmp_path / "notebooks")
+    with pytest.raises(site_tool.SiteError, match=r"notebooks/07_vae\.ipynb does not hold the code of book/07_vae\.md"):
+        site_tool.assemble(tmp_path / "source", root=tmp_path)
 
 
 # --- In a browser. ---

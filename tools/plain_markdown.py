@@ -177,4 +177,5 @@ def _link(text: str | None, target: str, book: Book) -> str:
 
 
 def _sources(keys: str, book: Book) -> list[tuple[str, str]]:
-    return [_find(book.citations, key.strip(), "source in book/references.bib") for key in keys.split(",")]
+    """Authors and year of each key, in the order of the bibliography, which the site follows whatever the text says."""
+    return sorted(_find(book.citations, key.strip(), "source in book/references.bib") for key in keys.split(","))

@@ -20,6 +20,8 @@ from urllib.parse import unquote, urlsplit
 
 from sphinx.cmd.build import main as sphinx
 
+import notebooks
+
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "_build"
 CONF = ROOT / "book"
@@ -33,22 +35,30 @@ class SiteError(RuntimeError):
 
 
 def assemble(target: Path, root: Path = ROOT) -> None:
-    """Copy what the site shows, laid out as in the repository, so that relative links mean the same in both."""
-    notebooks = sorted(path for path in (root / "notebooks").glob("*.ipynb") if CHAPTER.fullmatch(path.stem))
+    """Lay out what the site shows as in the repository, so that relative links mean the same in both.
+
+    The chapters come with their roles and labels, which Sphinx resolves, and with the outputs of the stored notebooks.
+    """
+    chapters = [chapter for chapter in notebooks.chapters(root) if chapter.stored.is_file()]
     pages = [path for path in (root / "book").glob("*.md") if not CHAPTER.fullmatch(path.stem) and path.stem != "index"]
-    if not notebooks:
+    if not chapters:
         raise SiteError("notebooks/ holds no chapter; run: make notebooks")
     shutil.rmtree(target, ignore_errors=True)
-    for path in [*notebooks, *pages]:
-        copy = target / path.relative_to(root)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, copy)
+    for folder in ("book", "notebooks"):
+        (target / folder).mkdir(parents=True)
+    for path in pages:
+        shutil.copyfile(path, target / path.relative_to(root))
+    for chapter in chapters:
+        try:
+            (target / chapter.notebook).write_text(notebooks.for_site(chapter), encoding="utf-8")
+        except notebooks.NotebookError as error:
+            raise SiteError(str(error)) from None
     shutil.copyfile(root / "book" / "index.md", target / "index.md")
     if (root / "book" / "figures").is_dir():
         shutil.copytree(root / "book" / "figures", target / "book" / "figures")
 
 
-def build(source: Path, site: Path) -> None:
+def build(source: Path, site: Path, root: Path = ROOT) -> None:
     """Run Sphinx on ``source``, warnings as errors, check the pages, and put them at ``site`` if all is well."""
     site.parent.mkdir(parents=True, exist_ok=True)
     # Beside the site, so that the last step is a rename on one file system.
@@ -57,6 +67,9 @@ def build(source: Path, site: Path) -> None:
         options = ["-b", "html", "-q", "-W", "--keep-going", "-c", str(CONF), "-d", f"{scratch}/doctrees"]
         if sphinx([*options, str(source), str(new)]) != 0:
             raise SiteError(f"Sphinx reported the above; {site} is as it was")
+        # What the download button gives is the notebook that is stored, not the one with Sphinx's roles.
+        for path in (new / "_sources" / "notebooks").glob("*.ipynb"):
+            shutil.copyfile(root / "notebooks" / path.name, path)
         for path in {path for pattern in UNUSED for path in new.glob(pattern)}:
             path.unlink()
         faults = list(page_faults(new))
