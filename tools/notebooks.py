@@ -242,9 +242,10 @@ def execute(chapter: Chapter, notebook: NotebookNode, cell_timeout: int = CELL_T
 
 
 def kernel_environment(root: Path) -> dict[str, str]:
-    """Two threads, inline figures, UTF-8, no fallback from MNIST to the digits."""
+    """Two threads that sleep while they wait, inline figures, UTF-8, no fallback from MNIST to the digits."""
     environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
-    environment |= {"OMP_NUM_THREADS": "2", "PYTHONUTF8": "1", "VAELIB_NO_FALLBACK": "1"}
+    # Threads that spin make a busy machine many times slower.
+    environment |= {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUTF8": "1", "VAELIB_NO_FALLBACK": "1"}
     shared = root.resolve().parent / "shared" / "data"
     if data := os.environ.get("VAELIB_DATA") or (shared.is_dir() and shared):
         environment["VAELIB_DATA"] = str(Path(data).resolve())  # the kernel runs in another folder
