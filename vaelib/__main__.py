@@ -9,7 +9,8 @@ from typing import NoReturn
 import torch
 
 from vaelib import checkpoints, data, pretrained
-from vaelib.evaluation import test_elbo
+from vaelib.cvae import CVAE
+from vaelib.evaluation import log_evidence, test_elbo
 from vaelib.networks import ACTIVATIONS
 from vaelib.training import TrainingError, choose_device, fit
 from vaelib.vae import VAE
@@ -42,14 +43,16 @@ def _train(options: argparse.Namespace) -> None:
     validation = None
     if options.validation:
         train, validation = data.train_validation_split(train, options.validation, seed=options.seed)
-    model = VAE(
-        train.images[0].numel(),
-        options.hidden,
-        options.latent,
-        likelihood=options.likelihood,
-        activation=options.activation,
-        seed=options.seed,
-    )
+    config = {
+        "data_dim": train.images[0].numel(),
+        "hidden_dims": options.hidden,
+        "latent_dim": options.latent,
+        "likelihood": options.likelihood,
+        "activation": options.activation,
+    }
+    if options.conditional:
+        config["condition_dim"] = int(train.labels.max()) + 1
+    model = pretrained.build(config, seed=options.seed)
     if options.out is not None:
         _check_writable(options.out)
     history = fit(
@@ -84,18 +87,24 @@ def _evaluate(options: argparse.Namespace) -> None:
             raise ValueError(
                 f"{options.model} does not say how its model was built: it was not written by vaelib train"
             )
-        model = VAE(**config)
+        model = pretrained.build(config)
         checkpoints.load(options.model, model)
     _report(model, data.load(options.data, "test"), options)
 
 
-def _report(model: VAE, test: data.ImageData, options: argparse.Namespace) -> None:
+def _report(model: VAE | CVAE, test: data.ImageData, options: argparse.Namespace) -> None:
     images = test.images
     if options.binarize:
         images = data.binarize(images, torch.Generator().manual_seed(0))
-    elbo = test_elbo(model.to(choose_device(options.device)), images)
+    conditions = test.labels if isinstance(model, CVAE) else None
+    model.to(choose_device(options.device))
     pixels = "binarised pixels" if options.binarize else "grey pixels, not binarised"
-    print(f"test -ELBO {-elbo:.2f} nats per image ({len(test)} images of {test.name}, {pixels}, z sampled once)")
+    which = f"{len(test)} images of {test.name}{'' if conditions is None else ' given their class'}, {pixels}"
+    elbo = test_elbo(model, images, conditions)
+    print(f"test -ELBO {-elbo:.2f} nats per image ({which}, z sampled once)")
+    if options.samples:
+        evidence = log_evidence(model, images, options.samples, conditions, progress=not options.quiet)
+        print(f"test -log p {-evidence.mean():.2f} nats per image ({which}, {options.samples} importance samples)")
 
 
 def _data(options: argparse.Namespace) -> None:
@@ -129,16 +138,18 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--validation", type=int, default=0, help="training images set aside for validation (0)")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--out", type=Path, help="checkpoint to write; an interrupted run goes on from it")
-    train.add_argument("--quiet", action="store_true", help="no progress line")
+    train.add_argument("--conditional", action="store_true", help="train a CVAE, conditioned on the class")
     train.set_defaults(run=_train)
 
-    evaluate = commands.add_parser("evaluate", help="print the test -ELBO of a checkpoint or a shipped model")
+    evaluate = commands.add_parser("evaluate", help="print the test -ELBO, or log evidence, of a saved model")
     evaluate.add_argument("model", help=f"a checkpoint, or one of: {', '.join(pretrained.names())}")
     evaluate.set_defaults(run=_evaluate)
 
     for command in (train, evaluate):
         command.add_argument("--data", choices=["mnist", "digits"], default="mnist")
         command.add_argument("--binarize", action="store_true", help="draw binary pixels instead of using grey ones")
+        command.add_argument("--samples", type=int, default=0, help="importance samples of the log evidence (none)")
+        command.add_argument("--quiet", action="store_true", help="no progress line")
         command.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
 
     fetch = commands.add_parser("data", help="find, download and verify the data")

@@ -1,28 +1,32 @@
 """Where codes lie and what decodes from them: data encoded, grids over the prior, paths, traversals."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vaelib.networks import check_positive_integer
-from vaelib.vae import VAE, Posterior
+from vaelib.vae import Posterior
 
 _ROWS = 2000
 
 
 @torch.no_grad()
-def encode_dataset(model: VAE, images: Tensor | np.ndarray) -> Posterior:
-    """Return q(z|x) for every image, encoded a few thousand at a time; the result is on the CPU.
+def encode_dataset(model: Any, images: Tensor | np.ndarray, y: Tensor | np.ndarray | None = None) -> Posterior:
+    """Return q(z|x), or a CVAE's q(z|x, y), for every image, encoded a few thousand at a time; it lies on the CPU.
 
-    Shapes: ``(N, H, W)``, ``(N, 1, H, W)`` or ``(N, D)`` -> mu and log_var ``(N, K)``.
+    Shapes: ``(N, H, W)``, ``(N, 1, H, W)`` or ``(N, D)``, conditions ``y (N, ...)`` -> mu and log_var ``(N, K)``.
     Raises: ValueError as ``model.encode`` does.
-    Source: chapter 8.
+    Source: chapters 8 and 11.
     """
     device = next(model.parameters()).device
-    images = torch.as_tensor(images)
-    parts = [model.encode(images[start : start + _ROWS].to(device)) for start in range(0, max(1, len(images)), _ROWS)]
+    given = [torch.as_tensor(part) for part in (images, y) if part is not None]
+    parts = [
+        model.encode(*(part[start : start + _ROWS].to(device) for part in given))
+        for start in range(0, max(1, len(images)), _ROWS)
+    ]
     return Posterior(torch.cat([part.mu for part in parts]).cpu(), torch.cat([part.log_var for part in parts]).cpu())
 
 

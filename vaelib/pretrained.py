@@ -5,6 +5,7 @@ from importlib.resources import as_file, files
 from typing import Any
 
 from vaelib import checkpoints
+from vaelib.cvae import CVAE
 from vaelib.vae import VAE
 
 _WEIGHTS = files("vaelib") / "weights"
@@ -17,16 +18,24 @@ def names() -> list[str]:
     )
 
 
-def load(name: str) -> VAE:
+def load(name: str) -> VAE | CVAE:
     """Return a trained model on the CPU; its weights were rounded to float16 for shipping.
 
     Raises: ValueError for a name that does not ship; it lists those that do.
     Source: chapter 0; `record` tells how the model was trained and what it reaches.
     """
     with as_file(_WEIGHTS / f"{_known(name)}.safetensors") as path:
-        model = VAE(**checkpoints.peek(path)["config"]).half()
+        model = build(checkpoints.peek(path)["config"]).half()
         checkpoints.load(path, model)
     return model.float().eval()
+
+
+def build(config: dict[str, Any], seed: int = 0) -> VAE | CVAE:
+    """Return a fresh model from the ``config`` of another: a CVAE where that has a ``condition_dim``, else a VAE.
+
+    Raises: ValueError for sizes and names that can't be right.
+    """
+    return CVAE(**config, seed=seed) if "condition_dim" in config else VAE(**config, seed=seed)
 
 
 def record(name: str) -> dict[str, Any]:

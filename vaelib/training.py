@@ -76,7 +76,7 @@ def fit(
     schedule: str | None = "linear",
     objective: Objective | None = None,
     transform: Transform | None = None,
-    validation: Images | None = None,
+    validation: Images | tuple[Images, Tensor | np.ndarray] | None = None,
     device: str | torch.device = "auto",
     seed: int = 0,
     checkpoint: str | PathLike[str] | None = None,
@@ -98,7 +98,8 @@ def fit(
         schedule: "linear" (10% of the steps up from 0, then down to 0) or None (constant).
         objective: ``(model, x, y, step, generator) -> (batch,)`` or ElboTerms, maximised in place of the ELBO.
         transform: ``(x, generator) -> x`` on each training batch, such as `vaelib.data.binarize`.
-        validation: images on which the ELBO is measured after each epoch, always with the same noise.
+        validation: images on which the ELBO is measured after each epoch, always with the same noise; a pair of
+            images and conditions where y replaces the labels.
         device: "auto" (CUDA, then MPS, then CPU) or a name.
         seed: seeds the order of the data and the noise.
         checkpoint: a file, written after each epoch and on interruption; a run that finds it goes on from there, on a
@@ -122,7 +123,9 @@ def fit(
     place = choose_device(device)
     home = next(model.parameters()).device
     x, conditions = _examples(model, data, y)
-    held_out = None if validation is None else _examples(model, validation, None)
+    held_out = None
+    if validation is not None:
+        held_out = _examples(model, *(validation if isinstance(validation, tuple) else (validation, None)))
     settings = {
         "epochs": epochs,
         "batch_size": batch_size,
@@ -536,7 +539,9 @@ def _examples(model: nn.Module, data: Images, y: Tensor | np.ndarray | None) -> 
         raise ValueError(
             f"{len(x)} images need {len(x)} conditions y, not {None if conditions is None else len(conditions)}"
         )
-    return x, conditions
+    check_condition = getattr(model, "check_condition", None)
+    conditions = conditions.to(home)
+    return x, conditions if check_condition is None else check_condition(conditions)
 
 
 def _in_words(means: dict[str, float]) -> str:

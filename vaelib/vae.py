@@ -1,7 +1,7 @@
 """The variational autoencoder: encoder, decoder, and the evidence lower bound that trains both."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -84,10 +84,6 @@ class VAE(nn.Module):
         super().__init__()
         check_positive_integer("data_dim", data_dim)
         check_positive_integer("latent_dim", latent_dim)
-        if likelihood not in ("bernoulli", "gaussian"):
-            raise ValueError(f"unknown likelihood {likelihood!r}: choose 'bernoulli' or 'gaussian'")
-        if sigma != "learned" and not (isinstance(sigma, int | float) and 0 < sigma < math.inf):
-            raise ValueError(f"sigma must be a positive number or 'learned', not {sigma!r}")
         self.data_dim, self.latent_dim, self.likelihood = data_dim, latent_dim, likelihood
         # What rebuilds the model from its weights alone (vaelib.pretrained); own networks can't be described so.
         self.config: dict[str, Any] = {
@@ -103,10 +99,7 @@ class VAE(nn.Module):
         self.encoder = encoder or mlp((data_dim, *hidden, 2 * latent_dim), activation, generator)
         self.decoder = decoder or mlp((latent_dim, *reversed(hidden), data_dim), activation, generator)
         self.log_sigma: Tensor
-        if sigma == "learned":
-            self.log_sigma = nn.Parameter(torch.tensor(0.0))
-        else:
-            self.register_buffer("log_sigma", torch.tensor(math.log(float(sigma))))
+        register_log_sigma(self, likelihood, sigma)
 
     def encode(self, x: Tensor) -> Posterior:
         """Return the approximate posterior q(z|x).
@@ -124,12 +117,8 @@ class VAE(nn.Module):
         Raises: ValueError for another width.
         Source: chapter 7.
         """
-        if z.shape[-1:] != (self.latent_dim,):
-            raise ValueError(f"z has shape {tuple(z.shape)}: its last dimension must be latent_dim = {self.latent_dim}")
-        out = self.decoder(z.reshape(-1, self.latent_dim)).flatten(1)
-        if out.shape[1] != self.data_dim:
-            raise ValueError(f"the decoder returns {out.shape[1]} values per image, not data_dim = {self.data_dim}")
-        return out.reshape(*z.shape[:-1], self.data_dim)
+        check_codes(z, self.latent_dim)
+        return run_decoder(self.decoder, z, self.data_dim)
 
     def mean(self, decoded: Tensor) -> Tensor:
         """Return the mean image E[x|z] from what `decode` returned: the logistic function of logits, or the means.
@@ -168,27 +157,54 @@ class VAE(nn.Module):
         check_positive_integer("n_samples", n_samples)
         x = self.check(x) if check else x
         mu, log_var = self._encode(x)
-        z = reparameterize(*_repeated(mu, log_var, n_samples), generator=generator)
+        z = reparameterize(*repeated(mu, log_var, n_samples), generator=generator)
         log_likelihood = self.log_likelihood(x, self.decode(z))
         return ElboTerms(
             log_likelihood.mean(0) if n_samples > 1 else log_likelihood, kl_standard_normal(mu, log_var), beta
         )
 
-    def iwae_bound(self, x: Tensor, n_samples: int, generator: torch.Generator | None = None) -> Tensor:
+    def iwae_bound(
+        self, x: Tensor, n_samples: int, generator: torch.Generator | None = None, check: bool = True
+    ) -> Tensor:
         """Return the importance-weighted bound, which grows with n_samples from the ELBO towards the log evidence.
 
-        ``log 1/L sum_l p(x, z_l) / q(z_l|x)`` with ``z_l ~ q(z|x)``; all L samples are held in memory at once.
+        ``L_K(theta, phi; x) = log 1/K sum_k p(x, z_k) / q(z_k|x)`` with ``z_k ~ q(z|x)``, K = n_samples, all held in
+        memory at once: for training and for small K. `vaelib.evaluation.log_evidence` bounds the memory.
 
         Shapes: images as for `elbo` -> ``(batch,)``, in nats.
         Raises: ValueError as `elbo` does.
         Source: Burda et al. (2016), equation 8; chapter 10.
         """
+        return torch.logsumexp(self.log_weights(x, n_samples, generator, check), 0) - math.log(n_samples)
+
+    def log_weights(
+        self,
+        x: Tensor,
+        n_samples: int,
+        generator: torch.Generator | None = None,
+        check: bool = True,
+        proposal: str = "posterior",
+    ) -> Tensor:
+        """Return the log importance weights of n_samples codes for each image; their mean weight estimates p(x).
+
+        ``log w_k = log p(x|z_k) + log p(z_k) - log r(z_k)`` with ``z_k ~ r``, where r is q(z|x) ("posterior") or, for
+        the naive estimate, p(z) ("prior").
+
+        Shapes: images as for `elbo` -> ``(n_samples, batch)``, in nats.
+        Raises: ValueError as `elbo` does, and for another proposal.
+        Source: Burda et al. (2016), section 3; chapters 2 and 10.
+        """
         check_positive_integer("n_samples", n_samples)
-        x = self.check(x)
-        mu, log_var = (term.expand(n_samples, *term.shape) for term in self._encode(x))
-        z = reparameterize(mu, log_var, generator)
-        log_joint = self.log_likelihood(x, self.decode(z)) + gaussian_log_prob(z, torch.zeros_like(z), 0.0)
-        return torch.logsumexp(log_joint - gaussian_log_prob(z, mu, log_var), 0) - math.log(n_samples)
+        check_proposal(proposal)
+        x = self.check(x) if check else x
+        prior = Posterior(*torch.zeros(2, len(x), self.latent_dim).to(self.log_sigma))
+        return log_importance_weights(
+            lambda z: self.log_likelihood(x, self.decode(z)),
+            self._encode(x) if proposal == "posterior" else prior,
+            prior,
+            n_samples,
+            generator,
+        )
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -227,27 +243,86 @@ class VAE(nn.Module):
 
         Shapes: ``(batch, D)``.
         """
-        last = list(self.decoder.modules())[-1]
-        if (
-            not isinstance(last, nn.Linear)
-            or last.out_features != self.data_dim
-            or last.bias is None
-            or last.bias.any()
-        ):
-            return
-        mean = x.mean(0)
-        # A pixel that is never on would need an infinite logit.
-        last.bias.copy_(torch.logit(mean, eps=1e-3) if self.likelihood == "bernoulli" else mean)
+        start_decoder_at(self.decoder, x.mean(0), self.likelihood)
 
     def _encode(self, x: Tensor) -> Posterior:
-        out = self.encoder(x)
-        width = 2 * self.latent_dim
-        if out.shape[1:] != (width,):
-            raise ValueError(f"the encoder returns {tuple(out.shape)}, not (batch, 2 latent_dim) = (batch, {width})")
-        return Posterior(*out.chunk(2, dim=1))
+        return run_encoder(self.encoder, x, self.latent_dim)
 
 
-def _repeated(mu: Tensor, log_var: Tensor, n_samples: int) -> tuple[Tensor, Tensor]:
+def register_log_sigma(model: nn.Module, likelihood: str, sigma: float | str) -> None:
+    """Give a model its ``log_sigma``: a parameter where sigma is "learned", and a fixed number otherwise.
+
+    Raises: ValueError for an unknown likelihood, or a sigma that is not a positive number.
+    """
+    if likelihood not in ("bernoulli", "gaussian"):
+        raise ValueError(f"unknown likelihood {likelihood!r}: choose 'bernoulli' or 'gaussian'")
+    if sigma == "learned":
+        model.register_parameter("log_sigma", nn.Parameter(torch.tensor(0.0)))
+    elif isinstance(sigma, int | float) and 0 < sigma < math.inf:
+        model.register_buffer("log_sigma", torch.tensor(math.log(sigma)))
+    else:
+        raise ValueError(f"sigma must be a positive number or 'learned', not {sigma!r}")
+
+
+def check_codes(z: Tensor, latent_dim: int) -> None:
+    """Raise a ValueError unless the last dimension of z is latent_dim."""
+    if z.shape[-1:] != (latent_dim,):
+        raise ValueError(f"z has shape {tuple(z.shape)}: its last dimension must be latent_dim = {latent_dim}")
+
+
+def check_proposal(proposal: str) -> None:
+    """Raise a ValueError unless codes can be proposed from there."""
+    if proposal not in ("posterior", "prior"):
+        raise ValueError(f"unknown proposal {proposal!r}: choose 'posterior' or 'prior'")
+
+
+def run_encoder(encoder: nn.Module, rows: Tensor, latent_dim: int) -> Posterior:
+    """Return mean and log variance, each ``(batch, K)``, that a network gives side by side.
+
+    Raises: ValueError where the network returns another width.
+    """
+    out = encoder(rows)
+    width = 2 * latent_dim
+    if out.shape[1:] != (width,):
+        raise ValueError(f"the encoder returns {tuple(out.shape)}, not (batch, 2 latent_dim) = (batch, {width})")
+    return Posterior(*out.chunk(2, dim=1))
+
+
+def run_decoder(decoder: nn.Module, rows: Tensor, data_dim: int) -> Tensor:
+    """Return what a decoder makes of ``(..., width)``, as ``(..., D)``; it may return images itself.
+
+    Raises: ValueError where the network returns another number of values for each image.
+    """
+    out = decoder(rows.reshape(-1, rows.shape[-1])).flatten(1)
+    if out.shape[1] != data_dim:
+        raise ValueError(f"the decoder returns {out.shape[1]} values per image, not data_dim = {data_dim}")
+    return out.reshape(*rows.shape[:-1], data_dim)
+
+
+def log_importance_weights(
+    log_likelihood: Callable[[Tensor], Tensor],
+    proposal: Posterior,
+    prior: Posterior,
+    n_samples: int,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """Return ``log p(x|z_k) + log p(z_k) - log r(z_k)`` with ``z_k ~ r``, the proposal: ``(n_samples, batch)``."""
+    mu, log_var = (term.expand(n_samples, *term.shape) for term in proposal)
+    z = reparameterize(mu, log_var, generator)
+    return log_likelihood(z) + gaussian_log_prob(z, *prior) - gaussian_log_prob(z, mu, log_var)
+
+
+@torch.no_grad()
+def start_decoder_at(decoder: nn.Module, mean: Tensor, likelihood: str) -> None:
+    """Set the output bias of a fresh decoder so that it decodes the mean image ``(D,)``; see `VAE.start_at_mean`."""
+    last = list(decoder.modules())[-1]
+    if not isinstance(last, nn.Linear) or last.out_features != len(mean) or last.bias is None or last.bias.any():
+        return
+    # A pixel that is never on would need an infinite logit.
+    last.bias.copy_(torch.logit(mean, eps=1e-3) if likelihood == "bernoulli" else mean)
+
+
+def repeated(mu: Tensor, log_var: Tensor, n_samples: int) -> tuple[Tensor, Tensor]:
     """Add a leading dimension of samples, unless there is one sample alone."""
     if n_samples == 1:
         return mu, log_var
