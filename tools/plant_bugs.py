@@ -99,6 +99,47 @@ BUGS = (
         "error = int(point @ weights > 0) - target",
         ("05",),
     ),
+    Bug(
+        "importance weights: inverted",
+        "vae",
+        "return log_likelihood(z) + gaussian_log_prob(z, *prior) - gaussian_log_prob(z, mu, log_var)",
+        "return gaussian_log_prob(z, mu, log_var) - log_likelihood(z) - gaussian_log_prob(z, *prior)",
+        ("10",),
+    ),
+    Bug(
+        "importance weights: prior missing",
+        "vae",
+        "log_likelihood(z) + gaussian_log_prob(z, *prior) -",
+        "log_likelihood(z) -",
+        ("10",),
+    ),
+    Bug("log evidence: log S missing", "evaluation", "total - math.log(n_samples)", "total", ("10",)),
+    Bug("log evidence: mean for logsumexp", "evaluation", "torch.logsumexp(log_w, 0)", "log_w.mean(0)", ("10",)),
+    Bug(
+        "log evidence: every part as long as the first",
+        "evaluation",
+        "min(at_once, n_samples - done)",
+        "at_once",
+        ("10",),
+    ),
+    Bug("active units: second moment for variance", "evaluation", "mu.var(0)", "mu.square().mean(0)", ("10",)),
+    Bug("CVAE: y dropped from the decoder", "cvae", "y.expand(*z.shape", "0 * y.expand(*z.shape", ("11",)),
+    Bug("CVAE: y dropped from the encoder", "cvae", "torch.cat([x, y], 1)", "torch.cat([x, 0 * y], 1)", ("11",)),
+    Bug("CVAE: conditions shuffled", "cvae", "return x, y\n", "return x, y.roll(1, 0)\n", ("11",)),
+    Bug(
+        "CVAE: KL to N(0, I) under a conditional prior",
+        "cvae",
+        "if self.prior_network is None:\n            kl",
+        "if True:\n            kl",
+        ("12",),
+    ),
+    Bug(
+        "CVAE: conditional prior that ignores y",
+        "cvae",
+        "run_encoder(self.prior_network, y,",
+        "run_encoder(self.prior_network, 0 * y,",
+        ("12",),
+    ),
 )
 
 
