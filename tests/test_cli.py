@@ -56,6 +56,19 @@ def test_binarised_pixels_are_said_to_be_binarised(capsys):
     assert "binarised pixels" in elbo_line(capsys.readouterr().out).replace("not binarised", "")
 
 
+def test_a_conditional_model_is_trained_and_evaluated_with_its_classes_and_importance_samples(tmp_path, capsys):
+    out = tmp_path / "cvae.safetensors"
+    assert main(["train", *SMALL, "--conditional", "--hidden", "64", "--epochs", "60", "--out", str(out)]) == 0
+    trained = elbo_line(capsys.readouterr().out)
+    assert "297 images of digits given their class, grey pixels" in trained
+    assert main(["evaluate", str(out), "--data", "digits", "--device", "cpu", "--quiet", "--samples", "50"]) == 0
+    output = capsys.readouterr().out
+    assert elbo_line(output) == trained and "50 importance samples" in output
+    bound, estimate = (float(re.findall(rf"-{name} (\S+) nats", output)[0]) for name in ("ELBO", "log p"))
+    # 50 samples tighten the bound, by less than the whole KL term.
+    assert bound - 10 < estimate < bound
+
+
 def test_data_command_lists_both_splits_of_the_digits(capsys):
     assert main(["data", "digits"]) == 0
     printed = capsys.readouterr().out

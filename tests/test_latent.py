@@ -95,6 +95,7 @@ def test_encoding_no_image_gives_no_code(model):
         (lambda model: traverse(torch.zeros(3), 3, [0.0]), "dimension from 0 to K - 1, not (3,) and 3"),
         (lambda model: traverse(torch.zeros(3), -1, [0.0]), "(3,) and -1"),
         (lambda model: traverse(torch.zeros(1, 3), 0, [0.0]), "not (1, 3) and 0"),
+        (lambda model: traverse(torch.zeros(3), 0, 1.0), "values must be a list (n,), not of shape ()"),
         (lambda model: encode_dataset(model, torch.zeros(2, 5, 5)), "images have shape (2, 5, 5)"),
         (lambda model: encode_dataset(model, torch.full((2, 4, 4), 255.0)), "divide by 255"),
         (lambda model: encode_dataset(model, torch.zeros(2, 4, 4, dtype=torch.uint8)), "divide by 255"),

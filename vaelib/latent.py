@@ -71,12 +71,14 @@ def traverse(z: Tensor, dimension: int, values: Tensor | Sequence[float]) -> Ten
     """Return copies of one code in which one dimension takes the given values and the others stay.
 
     Shapes: ``(K,), values (n,) -> (n, K)``.
-    Raises: ValueError for a code of another shape or a dimension that it does not have.
+    Raises: ValueError for a code or values of another shape, or a dimension that z does not have.
     Source: chapter 8.
     """
     if z.ndim != 1 or not 0 <= dimension < len(z):
         raise ValueError(f"z must be (K,) and dimension from 0 to K - 1, not {tuple(z.shape)} and {dimension}")
     values = torch.as_tensor(values, dtype=z.dtype, device=z.device)
+    if values.ndim != 1:
+        raise ValueError(f"values must be a list (n,), not of shape {tuple(values.shape)}")
     codes = z.repeat(len(values), 1)
     codes[:, dimension] = values
     return codes
