@@ -24,7 +24,7 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Route, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Route
 
 # Sphinx runs in this process; what its extensions will have to change for a later Sphinx is not this book's affair.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
@@ -243,21 +243,6 @@ def test_a_notebook_with_other_code_than_its_chapter_stops_the_build(tmp_path: P
 
 
 # --- In a browser. ---
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = tool("browser").find()
-    if path is None:
-        pytest.skip("no Chromium or Chrome on this machine: the site is not tested in a browser")
-    # Only what Chromium would do on its own account is switched off; what a page asks for stays visible.
-    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=path, args=[*quiet, "--no-sandbox", "--disable-quic", "--disable-gpu"]
-        )
-        yield browser
-        browser.close()
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
