@@ -1,13 +1,26 @@
 """What tests of several files need."""
 
 import importlib.util
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
-_FINDER = Path(__file__).resolve().parents[1] / "tools/browser.py"
+_ROOT = Path(__file__).resolve().parents[1]
+_FINDER = _ROOT / "tools/browser.py"
+_RUN_ALL = """async () => {
+    await jupyterapp.restored;
+    await jupyterapp.shell.currentWidget.sessionContext.ready;
+    jupyterapp.commands.execute("notebook:run-all-cells");
+}"""
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +40,59 @@ def browser() -> Iterator[Browser]:
         )
         yield browser
         browser.close()
+
+
+@dataclass
+class Lab:
+    """A JupyterLab that serves `folder` at `url`, and keeps the connection files of its kernels in `runtime`."""
+
+    folder: Path
+    url: str
+    runtime: Path
+
+    def run(self, page: Page, name: str) -> None:
+        """Open a notebook of the folder in a browser's page and start all of its cells."""
+        page.goto(f"{self.url}/lab/tree/{name}")
+        page.wait_for_selector(".jp-NotebookPanel .jp-Notebook .jp-CodeCell", timeout=60_000)
+        page.evaluate(_RUN_ALL)
+
+
+@pytest.fixture
+def jupyterlab(tmp_path: Path) -> Iterator[Lab]:
+    """A JupyterLab that touches no settings of the person who runs the tests."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder, own = tmp_path / "notebooks", tmp_path / "jupyter"
+    folder.mkdir()
+    tracker = own / "settings" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
+    tracker.parent.mkdir(parents=True)
+    tracker.write_text('{"windowingMode": "none"}')  # so that every cell is in the page
+    folders = (
+        "JUPYTER_CONFIG_DIR",
+        "JUPYTER_DATA_DIR",
+        "JUPYTER_RUNTIME_DIR",
+        "JUPYTERLAB_WORKSPACES_DIR",
+        "IPYTHONDIR",
+    )
+    env = os.environ | {name: str(own / name) for name in folders}
+    env |= {"JUPYTERLAB_SETTINGS_DIR": str(own / "settings"), "PYTHONPATH": str(_ROOT), "OMP_NUM_THREADS": "1"}
+    options = ["--no-browser", f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--ServerApp.allow_root=True"]
+    options += [f"--ServerApp.root_dir={folder}", "--IdentityProvider.token=", "--LabApp.expose_app_in_browser=True"]
+    options += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    log = tmp_path / "jupyterlab.log"
+    with log.open("w") as output:
+        server = subprocess.Popen([sys.executable, "-m", "jupyterlab", *options], env=env, stdout=output, stderr=output)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"{url}/api/status", timeout=5)
+                break
+            except OSError:
+                assert server.poll() is None, log.read_text()
+                time.sleep(0.25)
+        yield Lab(folder, url, own / "JUPYTER_RUNTIME_DIR")
+    finally:
+        server.terminate()  # JupyterLab stops its kernels, then itself
+        server.wait(30)

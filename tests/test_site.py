@@ -4,18 +4,13 @@ import functools
 import gzip
 import http.server
 import importlib.util
-import os
 import re
 import shutil
-import socket
-import subprocess
 import sys
 import threading
 import time
 import tomllib
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
+from conftest import Lab
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Route
 
 # Sphinx runs in this process; what its extensions will have to change for a later Sphinx is not this book's affair.
@@ -384,51 +380,6 @@ def test_the_front_page_weighs_at_most_1500_kilobytes_over_the_wire(browser: Bro
 # --- A chapter in JupyterLab. ---
 
 
-@contextmanager
-def jupyterlab(folder: Path) -> Iterator[str]:
-    """Serve ``folder`` by a JupyterLab that touches no settings of the person who runs the tests."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    own = folder.parent / "jupyter"
-    tracker = own / "settings" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
-    tracker.parent.mkdir(parents=True)
-    tracker.write_text('{"windowingMode": "none"}')  # so that every cell is in the page
-    folders = (
-        "JUPYTER_CONFIG_DIR",
-        "JUPYTER_DATA_DIR",
-        "JUPYTER_RUNTIME_DIR",
-        "JUPYTERLAB_WORKSPACES_DIR",
-        "IPYTHONDIR",
-    )
-    env = os.environ | {name: str(own / name) for name in folders}
-    env |= {"JUPYTERLAB_SETTINGS_DIR": str(own / "settings"), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    options = ["--no-browser", f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--ServerApp.allow_root=True"]
-    options += [f"--ServerApp.root_dir={folder}", "--IdentityProvider.token=", "--LabApp.expose_app_in_browser=True"]
-    options += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
-    log = folder.parent / "jupyterlab.log"
-    with log.open("w") as output:
-        server = subprocess.Popen([sys.executable, "-m", "jupyterlab", *options], env=env, stdout=output, stderr=output)
-    try:
-        url = f"http://127.0.0.1:{port}"
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(f"{url}/api/status", timeout=5)
-                break
-            except OSError:
-                assert server.poll() is None, log.read_text()
-                time.sleep(0.25)
-        yield url
-    finally:
-        server.terminate()  # JupyterLab stops its kernels, then itself
-        server.wait(30)
-
-
-RUN_ALL = """async () => {
-    await jupyterapp.restored;
-    await jupyterapp.shell.currentWidget.sessionContext.ready;
-    jupyterapp.commands.execute("notebook:run-all-cells");
-}"""
 PIXELS = """image => {
     const canvas = document.createElement("canvas");
     [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
@@ -437,25 +388,20 @@ PIXELS = """image => {
 }"""
 
 
-def test_a_slider_moved_in_jupyterlab_changes_the_picture(browser: Browser, tmp_path: Path) -> None:
-    folder = tmp_path / "notebooks"
-    folder.mkdir()
-    shutil.copy(ROOT / "notebooks" / "00_start_here.ipynb", folder / "chapter.ipynb")
-    with jupyterlab(folder) as url:
-        page = browser.new_page(viewport={"width": 1200, "height": 1000})
-        page.goto(f"{url}/lab/tree/chapter.ipynb")
-        page.wait_for_selector(".jp-NotebookPanel .jp-Notebook .jp-CodeCell", timeout=60_000)
-        page.evaluate(RUN_ALL)
-        slider = page.locator(".jp-OutputArea [role=slider]").first
-        slider.wait_for(timeout=120_000)
-        picture = page.locator(".jp-OutputArea-output:has([role=slider]) img").first
-        picture.wait_for(timeout=30_000)
-        before = picture.evaluate(PIXELS)
-        slider.focus()
-        for _ in range(5):
-            page.keyboard.press("ArrowRight")
-        deadline = time.monotonic() + 30
-        while picture.evaluate(PIXELS) == before:
-            assert time.monotonic() < deadline, "the slider moved and the picture stayed"
-            page.wait_for_timeout(100)
-        page.close()
+def test_a_slider_moved_in_jupyterlab_changes_the_picture(browser: Browser, jupyterlab: Lab) -> None:
+    shutil.copy(ROOT / "notebooks" / "00_start_here.ipynb", jupyterlab.folder / "chapter.ipynb")
+    page = browser.new_page(viewport={"width": 1200, "height": 1000})
+    jupyterlab.run(page, "chapter.ipynb")
+    slider = page.locator(".jp-OutputArea [role=slider]").first
+    slider.wait_for(timeout=120_000)
+    picture = page.locator(".jp-OutputArea-output:has([role=slider]) img").first
+    picture.wait_for(timeout=30_000)
+    before = picture.evaluate(PIXELS)
+    slider.focus()
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    deadline = time.monotonic() + 30
+    while picture.evaluate(PIXELS) == before:
+        assert time.monotonic() < deadline, "the slider moved and the picture stayed"
+        page.wait_for_timeout(100)
+    page.close()
