@@ -1,9 +1,12 @@
 """The latent explorer: the browser's decoder against Python's, the point moved by every means, and what is refused."""
 
+import base64
+import gc
 import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ from playwright.sync_api import Page
 from torch import nn
 
 from vaelib import data
+from vaelib import explorer as explorer_module
 from vaelib.autoencoder import Autoencoder
 from vaelib.cvae import CVAE
 from vaelib.explorer import LatentExplorer
@@ -117,6 +121,59 @@ def test_a_decoder_that_the_browser_does_not_know_is_drawn_in_python():
     assert (torch.frombuffer(bytearray(explorer._frames), dtype=torch.uint8) - expected).abs().max() <= 0.5 + 1e-3
 
 
+def test_what_a_notebook_keeps_is_small_the_same_every_time_and_names_shipped_weights():
+    def bundle(model):
+        return LatentExplorer(model, digits())._repr_mimebundle_()[0]
+
+    first, again = bundle(VAE(64, (20,), 2)), bundle(VAE(64, (20,), 2))
+    view = "application/vnd.jupyter.widget-view+json"
+    assert set(first) == {view, "text/plain", "image/png", "application/vnd.vaelib.explorer+json"}
+    for each in (first, again):
+        del each[view]
+    assert first == again
+    state = first["application/vnd.vaelib.explorer+json"]
+    numbers = 3 * 20 + 21 * 64
+    assert len(base64.b64decode(state["_weights"][0]["base64"])) == 2 * numbers
+    assert base64.b64decode(first["image/png"]).startswith(b"\x89PNG")
+    images = data.ImageData("noise", torch.rand(300, 28, 28), torch.arange(300) % 10)
+    shipped = LatentExplorer({"a": "mnist-2d", "b": "mnist-2d"}, images).stored()
+    assert shipped["_weights"] == [{"shipped": "mnist-2d"}] * 2
+    # 300 images of noise, which nothing compresses: half a byte a pixel, and 5% for PNG; digits take a third.
+    assert len(json.dumps(shipped)) < 1.05 * 300 * 784 / 2 * 4 / 3 + 5000
+
+
+def test_the_still_image_shows_the_place_and_the_decoded_image():
+    explorer = LatentExplorer(spread(CVAE(64, 10, (20,), 3)), digits())
+    stills = [explorer.still()]
+    for change in ({"z": [2.0, 0.0, 0.0]}, {"label": 3}, {"z": [2.0, 0.0, 1.0]}):
+        explorer.set_trait(*next(iter(change.items())))
+        stills.append(explorer.still())
+    assert len(set(stills)) == 4
+
+
+def test_a_cell_run_twenty_times_keeps_one_explorer_and_one_callback(monkeypatch):  # FAULTS 44
+    shell = SimpleNamespace(parent_header={})
+    monkeypatch.setattr(explorer_module, "get_ipython", lambda: shell)
+
+    def run(cell: str, number: int) -> list[float]:
+        shell.parent_header = {"metadata": {"cellId": cell}, "header": {"msg_id": f"{cell} {number}"}}
+        left, right = (LatentExplorer(VAE(64, (20,), 2), digits()) for _ in range(2))
+        seen: list[float] = []
+        left.observe(lambda change: seen.append(change["new"][0]), names="z")
+        left.z, right.z = [1.0, 0.0], [2.0, 0.0]
+        return seen
+
+    def alive() -> int:
+        gc.collect()
+        return sum(issubclass(type(each), LatentExplorer) for each in gc.get_objects())
+
+    before = alive()
+    assert [run("a cell", number) for number in range(20)] == [[1.0]] * 20
+    assert alive() == before + 2
+    run("another", 0)
+    assert alive() == before + 4  # the cells leave each other's alone
+
+
 # --- In a browser, without a kernel. ---
 
 
@@ -136,11 +193,12 @@ def show(page: Page, explorer: LatentExplorer) -> None:
     """Open a page, from a file, that holds the module and the stored state, and nothing else."""
     module = MODULE.read_text(encoding="utf-8").replace("export default { render };", "").replace("export ", "")
     state = json.dumps(explorer.stored()).replace("<", "\\u003c")
+    shipped = {"mnist-2d": base64.b64encode(explorer._weights).decode()}
     style = MODULE.with_suffix(".css").read_text(encoding="utf-8")
     page.file.write_text(
         f"<!doctype html><meta charset=utf-8><title>Explorer</title><style>{style}</style><div id=here></div>"
         f"<script>{module}\nwindow.stored = {state};\n"
-        "window.model = mount(document.getElementById('here'), stored);</script>",
+        f"window.model = mount(document.getElementById('here'), stored, {json.dumps(shipped)});</script>",
         encoding="utf-8",
     )
     page.goto(page.file.as_uri())
@@ -280,22 +338,57 @@ def test_markup_in_a_title_is_shown_as_text(page):  # FAULTS 45
 def test_nearest_codes_are_the_nearest(page):
     vae, shown = spread(VAE(64, (20,), 2)), digits(40)
     show(page, LatentExplorer(vae, shown))
-    page.get_by_label("nearest codes").check()
-    captions = page.locator(".vae-neighbours figcaption")
+    page.get_by_role("checkbox", name="nearest codes").check()
+    captions = page.locator(".vae-near span")
     captions.first.wait_for()
     nearest = vae.encode(shown.images).mu.half().float().norm(dim=1).argsort()[:5]
     assert [int(text) for text in captions.all_text_contents()] == shown.labels[nearest].tolist()
+    page.locator(".vae-near").nth(3).click()
+    assert z(page) == pytest.approx(vae.encode(shown.images).mu[nearest[3]].tolist(), abs=2e-3)  # float16
+    drawn = page.evaluate(
+        """() => {
+            const canvas = document.querySelector('.vae-near canvas');
+            return Array.from(canvas.getContext('2d').getImageData(0, 0, 8, 8).data).filter((_, i) => i % 4 === 0);
+        }"""
+    )
+    # Once there, it is the nearest itself, and drawn in 16 greys.
+    assert (torch.tensor(drawn) / 255 - shown.images[nearest[3]].flatten()).abs().max() <= 0.5 / 15 + 1e-3
+
+
+def test_a_decoder_that_the_browser_does_not_know_shows_what_python_drew(page):
+    vae = VAE(64, (8,), 2, decoder=nn.Sequential(nn.Linear(2, 64), nn.Softplus(), nn.Linear(64, 64)))
+    explorer = LatentExplorer({"known": VAE(64, (8,), 2), "unknown": spread(vae)})
+    explorer.z = [1.0, 1.0]
+    show(page, explorer)
+    assert image(page, 1) == list(explorer._frames)
+
+
+def test_images_behind_the_plane_follow_the_other_dimensions_when_the_point_rests(page):
+    show(page, LatentExplorer(spread(VAE(64, (20,), 3))))
+    page.get_by_label("images behind the plane").check()
+    corner = """async () => {
+        await new Promise((done) => setTimeout(done, 400));
+        const pad = document.querySelector('.vae-pad');
+        return pad.getContext('2d').getImageData(0, 0, 40, 40).data.join();
+    }"""
+    before = page.evaluate(corner)
+    page.get_by_role("slider", name="z1").press("End")
+    assert page.evaluate(corner) == before
+    page.get_by_role("slider", name="z3").press("End")
+    assert page.evaluate(corner) != before
 
 
 def test_the_controls_are_large_enough_for_a_finger_and_named(page):
     show(page, LatentExplorer(CVAE(64, 10, (8,), 3), digits()))
+    page.get_by_role("checkbox", name="nearest codes").check()
+    page.locator(".vae-near").first.wait_for()
     small = page.evaluate(
         """() => [...document.querySelectorAll('.vae-explorer :is(button, select, label)')]
             .filter((each) => each.getBoundingClientRect().height < 43.5).map((each) => each.outerHTML)"""
     )
     assert small == []
     unnamed = page.evaluate(
-        """() => [...document.querySelectorAll('.vae-explorer :is(input, select, canvas)')]
+        """() => [...document.querySelectorAll('.vae-explorer :is(input, select, canvas:not([aria-hidden]))')]
             .filter((each) => !each.getAttribute('aria-label') && !each.labels?.length).map((each) => each.outerHTML)"""
     )
     assert unnamed == []

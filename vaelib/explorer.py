@@ -1,23 +1,28 @@
 """The latent explorer: a plane and sliders that move a code, and decoders that draw it where the reader is."""
 
 import base64
+import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import anywidget
 import numpy as np
 import torch
 import traitlets
+from IPython.core.getipython import get_ipython
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
-from vaelib import pretrained
+from vaelib import figures, pretrained
 from vaelib.data import ImageData
 from vaelib.latent import encode_dataset
 
 _ACTIVATIONS = {nn.ReLU: "relu", nn.Tanh: "tanh"}
 _STATIC = Path(__file__).with_name("static")
+_STORED = "application/vnd.vaelib.explorer+json"
 
 
 class LatentExplorer(anywidget.AnyWidget):
@@ -26,6 +31,7 @@ class LatentExplorer(anywidget.AnyWidget):
     A plane of two latent dimensions, a slider for each, the decoded image E[x|z], a walk between two points, and, for a
     CVAE, a choice of the class. Given data, the plane shows where their codes lie, and the nearest of them. With
     several models the same z is decoded by each, side by side.
+    What a notebook keeps of it is a still image and what a page without a kernel needs to bring it to life.
 
     ``z`` (list of K numbers) and ``label`` (class index) are traits: read them, set them, or `observe` them.
 
@@ -41,8 +47,9 @@ class LatentExplorer(anywidget.AnyWidget):
     moves only while a kernel runs.
     """
 
-    _esm = _STATIC / "explorer.js"
-    _css = _STATIC / "explorer.css"
+    # As text: for a path anywidget watches the file, and holds every widget that was ever made.
+    _esm = (_STATIC / "explorer.js").read_text(encoding="utf-8")
+    _css = (_STATIC / "explorer.css").read_text(encoding="utf-8")
 
     z = traitlets.List(traitlets.Float()).tag(sync=True)
     label = traitlets.Int(0).tag(sync=True)
@@ -52,6 +59,8 @@ class LatentExplorer(anywidget.AnyWidget):
     _code_labels = traitlets.Bytes(b"").tag(sync=True)
     _thumbnails = traitlets.Bytes(b"").tag(sync=True)
     _frames = traitlets.Bytes(b"").tag(sync=True)
+
+    _of_cell: ClassVar[dict[str, tuple[str, list["LatentExplorer"]]]] = {}
 
     def __init__(
         self,
@@ -67,8 +76,15 @@ class LatentExplorer(anywidget.AnyWidget):
         self._sizes = (first.latent_dim, classes, float(span))
         shown = None if data is None else data.subset(torch.arange(min(n_codes, len(data))))
         codes = np.zeros((0, first.latent_dim), np.float16) if shown is None else _codes(first, shown)
-        numbers: list[NDArray[np.float16]] = []
-        decoders = [_describe(name, each, numbers) for name, each in models.items()]
+        decoders = []
+        self._pieces: list[dict[str, str]] = []
+        numbers = b""
+        for (name, each), source in zip(models.items(), _sources(model), strict=True):
+            described, piece = _describe(name, each, start=len(numbers) // 2)
+            decoders.append(described)
+            # A shipped model's weights are known by its name: no notebook needs to repeat them.
+            self._pieces.append({"shipped": source} if isinstance(source, str) else _as_text(piece))
+            numbers += piece
         height, width = _shape(first.data_dim, data)
         super().__init__(
             z=[0.0] * first.latent_dim,
@@ -81,11 +97,12 @@ class LatentExplorer(anywidget.AnyWidget):
                 "classes": [str(k) for k in range(classes)],
                 "decoders": decoders,
             },
-            _weights=b"".join(each.astype("<f2").tobytes() for each in numbers),
+            _weights=numbers,
             _codes=codes.astype("<f2").tobytes(),
             _code_labels=b"" if shown is None else bytes(shown.labels.tolist()),
-            _thumbnails=b"" if shown is None else _bytes(shown.images),
+            _thumbnails=b"" if shown is None else _sprite(shown.images),
         )
+        self._replace_former()
         if not all(each["layers"] for each in decoders):
             self._draw_in_python()
             self.observe(self._draw_in_python, names=["z", "label"])
@@ -112,17 +129,66 @@ class LatentExplorer(anywidget.AnyWidget):
             )
         return int(proposal["value"])
 
+    def _replace_former(self) -> None:
+        """Close what the same cell made when it ran before: ipywidgets would keep it for ever, weights and all."""
+        parent = getattr(get_ipython(), "parent_header", {})
+        cell, run = parent.get("metadata", {}).get("cellId"), parent.get("header", {}).get("msg_id", "")
+        if cell is None:
+            return
+        former_run, explorers = self._of_cell.get(cell, (run, []))
+        if former_run != run:
+            for explorer in explorers:
+                explorer.close()
+            explorers = []
+        self._of_cell[cell] = run, [*explorers, self]
+
     def stored(self) -> dict[str, Any]:
         """Return the state as JSON can hold it, for a page without a kernel: bytes become ``{"base64": "..."}``.
 
-        `mount` of ``static/explorer.js`` shows the explorer from it.
+        The weights are a list, one part a decoder; those of a shipped model are ``{"shipped": name}``. `mount` of
+        ``static/explorer.js`` shows the explorer from it.
         """
-        names = ("z", "label", "_spec", "_weights", "_codes", "_code_labels", "_thumbnails", "_frames")
+        names = ("z", "label", "_spec", "_codes", "_code_labels", "_thumbnails", "_frames")
         state = {name: getattr(self, name) for name in names}
-        return {
-            name: {"base64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
-            for name, value in state.items()
-        }
+        texts = {name: _as_text(value) if isinstance(value, bytes) else value for name, value in state.items()}
+        return texts | {"_weights": self._pieces}
+
+    def still(self) -> bytes:
+        """Return the plane and the decoded images at ``z`` and ``label`` as a PNG file."""
+        height, width = self._spec["height"], self._spec["width"]
+        images = self.decode().reshape(-1, height, width)
+        # Not of pyplot, which would show the figure a second time.
+        inches = 0.6 + 2.6 * (1 + len(images))
+        figure = Figure(figsize=(inches, 2.9))
+        figure.subplots_adjust(left=0.5 / inches, right=1 - 0.1 / inches, bottom=0.17, top=0.9, wspace=0.1)
+        plane, *screens = figure.subplots(1, 1 + len(images))
+        self._draw_plane(plane)
+        for axes, name, image in zip(screens, self._models, images, strict=True):
+            axes.imshow(image.numpy(), cmap="gray", vmin=0, vmax=1)
+            axes.set(title=name, xticks=[], yticks=[])
+        file = io.BytesIO()
+        figure.savefig(file, format="png", dpi=100)
+        return file.getvalue()
+
+    def _draw_plane(self, axes: Any) -> None:
+        latent_dim, _, span = self._sizes
+        across, up = (self._spec["order"] * 2)[:2]
+        codes = np.frombuffer(self._codes, "<f2").reshape(-1, latent_dim)[:, [across, up]].astype(np.float32)
+        figures.latent_scatter(codes, list(self._code_labels), axes, prior_radii=np.arange(1, span + 1).tolist())
+        for width, colour in ((5, "white"), (2.5, "black")):
+            axes.plot(self.z[across], self.z[up], "+", markersize=18, markeredgewidth=width, color=colour, zorder=5)
+        axes.set(xlim=(-span, span), ylim=(-span, span), xlabel=f"$z_{{{across + 1}}}$", ylabel=f"$z_{{{up + 1}}}$")
+        axes.set_aspect("equal", adjustable="box")
+
+    def __repr__(self) -> str:
+        """Return a text without a memory address, which would differ from run to run."""
+        return f"LatentExplorer of {', '.join(self._models)}"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the live widget, and for where there is no kernel a still image and the state."""
+        data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
+        still = base64.b64encode(self.still()).decode()
+        return {**data, "image/png": still, _STORED: self.stored()}, metadata
 
     @torch.no_grad()
     def decode(self) -> Tensor:
@@ -157,27 +223,26 @@ def _models(model: nn.Module | str | Mapping[str, nn.Module | str]) -> dict[str,
     return models
 
 
-def _describe(name: str, model: Any, numbers: list[NDArray[np.float16]]) -> dict[str, Any]:
-    """Return what the browser must know of a decoder, and append its weights to `numbers`; no layers if it can't."""
+def _sources(model: nn.Module | str | Mapping[str, nn.Module | str]) -> list[nn.Module | str]:
+    return list(model.values()) if isinstance(model, Mapping) else [model]
+
+
+def _describe(name: str, model: Any, start: int) -> tuple[dict[str, Any], bytes]:
+    """Return what the browser must know of a decoder, and its weights, the first at `start`; no layers if it can't."""
     output = "sigmoid" if getattr(model, "likelihood", None) == "bernoulli" else "mean"
-    described: list[dict[str, Any]] = []
-    added: list[NDArray[np.float16]] = []
-    start = sum(each.size for each in numbers)
-    modules = list(model.decoder) if isinstance(model.decoder, nn.Sequential) else []
-    for module in modules:
+    layers: list[dict[str, Any]] = []
+    numbers = b""
+    for module in list(model.decoder) if isinstance(model.decoder, nn.Sequential) else []:
         if isinstance(module, nn.Linear) and module.bias is not None:
-            parts = [part.detach().cpu().numpy().astype(np.float16).ravel() for part in (module.weight, module.bias)]
-            described.append(
-                {"inputs": module.in_features, "outputs": module.out_features, "activation": "none", "start": start}
-            )
-            added += parts
-            start += sum(part.size for part in parts)
-        elif described and (activation := _activation(module)) is not None:
-            described[-1]["activation"] = activation
+            place = {"inputs": module.in_features, "outputs": module.out_features, "start": start + len(numbers) // 2}
+            layers.append({**place, "activation": "none"})
+            parts = (module.weight, module.bias)
+            numbers += b"".join(part.detach().cpu().numpy().astype("<f2").tobytes() for part in parts)
+        elif layers and (activation := _activation(module)) is not None:
+            layers[-1]["activation"] = activation
         else:
-            return {"name": name, "output": output, "layers": []}
-    numbers += added
-    return {"name": name, "output": output, "layers": described}
+            return {"name": name, "output": output, "layers": []}, b""
+    return {"name": name, "output": output, "layers": layers}, numbers
 
 
 def _activation(module: nn.Module) -> str | None:
@@ -222,3 +287,16 @@ def _mean(model: Any, decoded: Tensor) -> Tensor:
 def _bytes(images: Tensor) -> bytes:
     """Return pixels in [0, 1] as one byte each."""
     return (images.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy().tobytes()
+
+
+def _sprite(images: Tensor) -> bytes:
+    """Return the images one below the other as a PNG file of 16 greys: small pictures, which need no more."""
+    greys = (images.clamp(0, 1) * 15).round().mul(17).to(torch.uint8).flatten(0, 1).cpu().numpy()
+    file = io.BytesIO()
+    palette = Image.fromarray(greys).quantize(16, dither=Image.Dither.NONE)
+    palette.save(file, "png", optimize=True, bits=4)
+    return file.getvalue()
+
+
+def _as_text(value: bytes) -> dict[str, str]:
+    return {"base64": base64.b64encode(value).decode()}

@@ -112,11 +112,12 @@ function render({ model, el }) {
   const spec = model.get("_spec");
   const { height, width, latent_dim: dims, order, span, classes, decoders } = spec;
   const numbers = widen(model.get("_weights"));
-  const decode = decoders.map((each) => (each.layers ? decoder(each, numbers, classes.length) : null));
+  const decode = decoders.map((each) => (each.layers.length ? decoder(each, numbers, classes.length) : null));
   const codes = widen(model.get("_codes"));
   const codeLabels = bytes(model.get("_code_labels"));
-  const thumbnails = bytes(model.get("_thumbnails"));
   const count = codeLabels.length;
+  const thumbnails = new Image(); // all of them, one below the other
+  if (count) thumbnails.src = URL.createObjectURL(new Blob([bytes(model.get("_thumbnails"))], { type: "image/png" }));
   const [across, up] = [order[0], dims > 1 ? order[1] : null];
   const still = matchMedia("(prefers-reduced-motion: reduce)");
   const stop = new AbortController();
@@ -126,7 +127,7 @@ function render({ model, el }) {
   let dirty = true;
   let frame = 0;
   let walking = 0;
-  let speaking = 0;
+  let resting = 0;
   const walk = { from: Float64Array.from(z), to: Float64Array.from(z) };
   walk.from[across] = -2;
   walk.to[across] = 2;
@@ -152,11 +153,18 @@ function render({ model, el }) {
   });
   const chooser = make("select", { class: "vae-button", onchange: () => choose(Number(chooser.value)) });
   classes.forEach((each, k) => chooser.append(make("option", { value: k }, each)));
-  const manifold = make("input", { type: "checkbox", onchange: () => { background = null; draw(); } });
-  const points = make("input", { type: "checkbox", checked: count > 0, onchange: draw });
+  const manifold = make("input", { type: "checkbox", onchange: draw });
+  const points = make("input", { type: "checkbox", onchange: draw });
   points.checked = count > 0;
   const nearest = make("input", { type: "checkbox", onchange: draw });
-  const neighbours = make("div", { class: "vae-neighbours", role: "group", "aria-label": "Nearest training codes" });
+  const nearby = Array.from({ length: Math.min(5, count) }, () => {
+    const [canvas, caption] = [make("canvas", { width, height, "aria-hidden": "true" }), make("span")];
+    return { canvas, caption, button: make("button", { type: "button", class: "vae-button vae-near" }, canvas, caption) };
+  });
+  const neighbours = make(
+    "div", { class: "vae-neighbours", role: "group", "aria-label": "Nearest codes", hidden: true },
+    ...nearby.map((each) => each.button),
+  );
   const way = make("input", {
     type: "range", min: 0, max: 1, step: 0.01, value: 0, "aria-label": "Place on the walk",
     oninput: () => { halt(); stroll(Number(way.value)); },
@@ -198,8 +206,6 @@ function render({ model, el }) {
     const next = Float64Array.from(z);
     change(next);
     if (next.some((each) => !Number.isFinite(each))) return;
-    // The images behind the plane belong to one place in the dimensions that the plane does not show.
-    if (next.some((each, k) => k !== across && k !== up && each !== z[k])) background = null;
     z = next.map((each) => clamp(each, span));
     model.set("z", Array.from(z));
     draw();
@@ -207,7 +213,6 @@ function render({ model, el }) {
 
   function choose(next) {
     label = next;
-    background = null;
     model.set("label", label);
     draw();
   }
@@ -233,12 +238,17 @@ function render({ model, el }) {
     if (classes.length) chooser.value = label;
     showNeighbours();
     model.save_changes();
-    clearTimeout(speaking);
-    // Spoken when the point rests, not at each of sixty moves a second.
-    speaking = setTimeout(speak, 250);
+    clearTimeout(resting);
+    // Not at each of sixty moves a second.
+    resting = setTimeout(rest, 250);
   }
 
-  function speak() {
+  /** What is done when the point rests: it is spoken, and the images behind the plane follow. */
+  function rest() {
+    if (manifold.checked && background.place !== elsewhere()) {
+      background = tiles();
+      drawPlane();
+    }
     const shown = order.slice(0, 2).map((each) => `${name(each)} = ${fixed(z[each])}`);
     if (classes.length) shown.push(`class ${classes[label]}`);
     value.textContent = shown.join(", ");
@@ -246,6 +256,8 @@ function render({ model, el }) {
 
   // -- The plane
   let background = null;
+  /** The place in all that the plane does not show: the images behind it belong to one such place. */
+  const elsewhere = () => `${label}:${z.filter((_, k) => k !== across && k !== up).join()}`;
   const toPad = (value) => ((value + span) / (2 * span)) * 2 * PAD;
 
   function drawPlane() {
@@ -313,6 +325,7 @@ function render({ model, el }) {
         context.drawImage(tile, (column / n) * 2 * PAD, (row / n) * 2 * PAD, (2 * PAD) / n, (2 * PAD) / n);
       }
     }
+    canvas.place = elsewhere();
     return canvas;
   }
 
@@ -320,12 +333,14 @@ function render({ model, el }) {
     neighbours.hidden = !nearest.checked;
     if (!nearest.checked) return;
     const distance = (i) => z.reduce((sum, each, k) => sum + (each - codes[i * dims + k]) ** 2, 0);
-    const closest = Array.from({ length: count }, (_, i) => [distance(i), i]).sort((a, b) => a[0] - b[0]).slice(0, 5);
-    neighbours.replaceChildren(...closest.map(([far, i]) => {
-      const canvas = make("canvas", { width, height, role: "img", "aria-label": `class ${codeLabels[i]}, distance ${fixed(Math.sqrt(far))}` });
-      paint(canvas, Array.from(thumbnails.subarray(i * height * width, (i + 1) * height * width), (byte) => byte / 255), height, width);
-      return make("figure", {}, canvas, make("figcaption", {}, String(codeLabels[i])));
-    }));
+    const closest = Array.from({ length: count }, (_, i) => [distance(i), i]).sort((a, b) => a[0] - b[0]).slice(0, nearby.length);
+    closest.forEach(([far, i], place) => {
+      const { button, canvas, caption } = nearby[place];
+      button.onclick = () => move((next) => next.set(codes.subarray(i * dims, (i + 1) * dims)));
+      button.setAttribute("aria-label", `Go to the code of an image of class ${codeLabels[i]}, at distance ${fixed(Math.sqrt(far))}`);
+      canvas.getContext("2d").drawImage(thumbnails, 0, -i * height);
+      caption.textContent = codeLabels[i];
+    });
   }
 
   // -- The walk
@@ -384,8 +399,8 @@ function render({ model, el }) {
   // -- What comes from Python, or from another view of the same widget
   const follow = () => {
     const next = model.get("z");
-    if (next.some((each, k) => each !== z[k])) { background = null; z = Float64Array.from(next); draw(); }
-    if (model.get("label") !== label) { label = model.get("label"); background = null; draw(); }
+    if (next.some((each, k) => each !== z[k])) { z = Float64Array.from(next); draw(); }
+    if (model.get("label") !== label) { label = model.get("label"); draw(); }
   };
   const picture = () => {
     const frames = model.get("_frames");
@@ -404,28 +419,39 @@ function render({ model, el }) {
   still.addEventListener("change", halt, { signal: stop.signal });
   const theme = new MutationObserver(draw);
   theme.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme", "data-mode"] });
+  thumbnails.addEventListener("load", draw);
   picture();
-  draw();
-  speak();
+  show();
+  rest();
 
   return () => {
     halt();
     cancelAnimationFrame(frame);
-    clearTimeout(speaking);
+    clearTimeout(resting);
     stop.abort();
     theme.disconnect();
+    URL.revokeObjectURL(thumbnails.src);
     model.off("change:z", follow);
     model.off("change:label", follow);
     model.off("change:_frames", picture);
   };
 }
 
-/** Show an explorer in a page without a kernel, from the state that Python stored (LatentExplorer.stored). */
-export function mount(el, stored) {
-  const view = (text) => new DataView(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);
+/** Bytes, as a DataView, of a base64 text. */
+const unpack = (text) => new DataView(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);
+
+/**
+ * Show an explorer in a page without a kernel, from the state that Python stored (LatentExplorer.stored).
+ * `shipped` holds the base64 texts of those weights that the state gives by name.
+ */
+export function mount(el, stored, shipped = {}) {
   const state = Object.fromEntries(
-    Object.entries(stored).map(([key, each]) => [key, each?.base64 === undefined ? each : view(each.base64)]),
+    Object.entries(stored).map(([key, each]) => [key, each?.base64 === undefined ? each : unpack(each.base64)]),
   );
+  const parts = stored._weights.map((part) => bytes(unpack(part.base64 ?? shipped[part.shipped])));
+  const weights = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  parts.reduce((at, part) => (weights.set(part, at), at + part.length), 0);
+  state._weights = new DataView(weights.buffer);
   const model = {
     get: (key) => state[key],
     set: (key, next) => { state[key] = next; },
