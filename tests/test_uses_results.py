@@ -60,4 +60,5 @@ def test_script_runs_on_the_digits(measure_uses: ModuleType, monkeypatch: pytest
     train, test = data.load("digits"), data.load("digits", "test")
     found = measure_uses.left_out(train, test, range(2))
     assert all(len(values) == 2 and 0 <= min(values) <= max(values) <= 1 for values in found["auroc"].values())
-    assert measure_uses.denoising(train, test)["error"] > 0
+    errors = measure_uses.denoising(train, test)["error"]
+    assert set(errors) == {"clipped", "unclipped"} and all(se > 0 for _, se in errors.values())
