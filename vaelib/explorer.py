@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import anywidget
+import matplotlib.figure
 import numpy as np
 import torch
 import traitlets
 from IPython.core.getipython import get_ipython
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
@@ -139,6 +139,9 @@ class LatentExplorer(anywidget.AnyWidget):
         if former_run != run:
             for explorer in explorers:
                 explorer.close()
+                # The notebook's history of outputs still holds the object: let it be a light one.
+                explorer._weights = explorer._codes = explorer._thumbnails = explorer._frames = b""
+                explorer._models = {}
             explorers = []
         self._of_cell[cell] = run, [*explorers, self]
 
@@ -159,7 +162,7 @@ class LatentExplorer(anywidget.AnyWidget):
         images = self.decode().reshape(-1, height, width)
         # Not of pyplot, which would show the figure a second time.
         inches = 0.6 + 2.6 * (1 + len(images))
-        figure = Figure(figsize=(inches, 2.9))
+        figure = matplotlib.figure.Figure(figsize=(inches, 2.9), layout="none")
         figure.subplots_adjust(left=0.5 / inches, right=1 - 0.1 / inches, bottom=0.17, top=0.9, wspace=0.1)
         plane, *screens = figure.subplots(1, 1 + len(images))
         self._draw_plane(plane)
