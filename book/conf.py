@@ -23,6 +23,7 @@ extensions = [
     "citations",
     "docstrings",
     "katex_math",
+    "live_figures",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["book/assignments", "notebooks/assignments", "**/.ipynb_checkpoints"]

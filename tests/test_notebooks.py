@@ -508,6 +508,22 @@ def test_progress_bars_on_standard_error_and_widgets_are_dropped(book):
     assert normalised(book, PLAIN, [counter]) == []
 
 
+def test_a_widget_that_brings_a_state_stays_as_a_still_image_with_it_and_goes_to_the_page_beside_it(book):
+    kind = "application/vnd.vaelib.explorer+json"
+    state = {"_weights": [{"shipped": "mnist-2d"}], "title": "<script>a path: /home/somebody</script>"}
+    file = io.BytesIO()
+    Image.new("L", (2, 2)).save(file, "png")
+    still = base64.b64encode(file.getvalue()).decode()
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "1f"}, "text/plain": "LatentExplorer of a"}
+    shown = new_output("display_data", data={**view, "image/png": still, kind: state})
+    [output] = normalised(book, FRONT + code(FIGURE), [shown])
+    assert set(output.data) == {"text/plain", "image/png", kind} and output.data[kind] == state
+    [data] = tool._states(nbformat.v4.new_code_cell("explorer", outputs=[output], id="c"))
+    assert set(output.data) == {"text/plain", "image/png"}
+    [text] = re.findall(r'<script type="application/json" class="vaelib-explorer">([^<]*)</script>', data.source)
+    assert json.loads(text) == state
+
+
 @pytest.mark.parametrize(
     ("output", "message"),
     [

@@ -71,6 +71,9 @@ PRIVATE_FOLDER = re.compile(
     r"(?<![\w.:/])/(?:home|root|tmp|Users|private|var/folders)/[^\s\"']*|\b[A-Z]:\\{1,2}Users\\[^\s\"']*"
 )
 PIXELS = {"image/png", "image/jpeg", "image/gif"}
+WIDGET = "application/vnd.jupyter.widget-view+json"
+# What a figure of ours needs to come to life in a page without a kernel; its still image is beside it in the output.
+STATES = {"application/vnd.vaelib.explorer+json": "explorer", "application/vnd.vaelib.frames+json": "frames"}
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"gAMA", b"pHYs", b"IDAT", b"IEND"}
 
@@ -281,8 +284,13 @@ def normalise(chapter: Chapter, notebook: NotebookNode) -> None:
 
 
 def static(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """The outputs that need no live widget; the static figure beside a slider stands for it."""
-    return [output for output in outputs if "application/vnd.jupyter.widget-view+json" not in output.get("data", {})]
+    """The outputs without live widgets: those that bring a state of ours stay as still images, the others go."""
+    kept = []
+    for output in outputs:
+        data = output.get("data", {})
+        if data.pop(WIDGET, None) is None or STATES.keys() & data:
+            kept.append(output)
+    return kept
 
 
 def merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
@@ -381,8 +389,8 @@ def _check_figure(cell: NotebookNode) -> None:
 
 
 def texts(output: NotebookNode) -> list[str]:
-    """Everything in an output that is text, so not the pixels."""
-    data = {kind: value for kind, value in output.get("data", {}).items() if kind not in PIXELS}
+    """Everything in an output that is text, so neither the pixels nor the numbers of a figure that moves."""
+    data = {kind: value for kind, value in output.get("data", {}).items() if kind not in PIXELS | STATES.keys()}
     return [output.get("text", ""), *output.get("traceback", []), *map(str, data.values())]
 
 
@@ -490,7 +498,27 @@ def for_site(chapter: Chapter) -> str:
     notebook = in_myst(chapter)
     if not keep_outputs(chapter, notebook):
         raise NotebookError(f"{chapter.notebook} does not hold the code of {chapter.source}: run `make notebooks`")
+    notebook.cells = [each for cell in notebook.cells for each in (cell, *_states(cell))]
     return serialise(notebook)
+
+
+def _states(cell: NotebookNode) -> list[NotebookNode]:
+    """The states of the cell's figures that move, taken out of its outputs: a cell of data for the page's script."""
+    found = [
+        (name, output.data.pop(kind))
+        for output in cell.get("outputs", [])
+        for kind, name in STATES.items()
+        if kind in output.get("data", {})
+    ]
+    texts = [
+        f'<script type="application/json" class="vaelib-{name}">{_for_page(state)}</script>' for name, state in found
+    ]
+    return [new_markdown_cell("\n\n".join(texts), id=f"{cell.id}-state")] if found else []
+
+
+def _for_page(state: object) -> str:
+    """JSON without "<", which could end the element that it stands in, or begin a comment."""
+    return json.dumps(state).replace("<", "\\u003c")
 
 
 def store(chapter: Chapter, afresh: bool, cell_timeout: int = CELL_TIMEOUT) -> int:

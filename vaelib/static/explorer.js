@@ -174,7 +174,8 @@ function render({ model, el }) {
   const tick = (input, text) => make("label", { class: "vae-tick" }, input, text);
 
   el.replaceChildren(
-    make("div", { class: "vae-explorer", role: "group", "aria-label": "Latent explorer" },
+    // JupyterLab takes the arrow keys for itself where nothing forbids it.
+    make("div", { class: "vae-explorer", role: "group", "aria-label": "Latent explorer", "data-lm-suppress-shortcuts": true },
       make("div", { class: "vae-plane" }, pad),
       make("div", { class: "vae-screens" }, ...screens.map((screen) => screen.figure), neighbours),
       make("div", { class: "vae-controls" },
