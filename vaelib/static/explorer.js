@@ -174,8 +174,7 @@ function render({ model, el }) {
   const tick = (input, text) => make("label", { class: "vae-tick" }, input, text);
 
   el.replaceChildren(
-    // JupyterLab takes the arrow keys for itself where nothing forbids it.
-    make("div", { class: "vae-explorer", role: "group", "aria-label": "Latent explorer", "data-lm-suppress-shortcuts": true },
+    make("div", { class: "vae-explorer", role: "group", "aria-label": "Latent explorer", onkeydown: keep },
       make("div", { class: "vae-plane" }, pad),
       make("div", { class: "vae-screens" }, ...screens.map((screen) => screen.figure), neighbours),
       make("div", { class: "vae-controls" },
@@ -197,6 +196,11 @@ function render({ model, el }) {
       ),
     ),
   );
+
+  /** Keys pressed here are meant for us: JupyterLab would take arrows and letters as its own commands. */
+  function keep(event) {
+    if (!event.ctrlKey && !event.metaKey) event.stopPropagation();
+  }
 
   function name(dimension) {
     return `z${dimension + 1}`;
