@@ -46,8 +46,8 @@ def _add_scripts(
             _write(static / scripts[-1], lambda name=name: weights(name))
         scripts.append("explorer.js")
         _write(static / "explorer.js", lambda: classic(LatentExplorer._esm))
-        _write(static / "explorer.css", lambda: LatentExplorer._css)
-        app.add_css_file("explorer.css")
+    _write(static / "explorer.css", lambda: LatentExplorer._css)
+    app.add_css_file("explorer.css")
     for script in [*scripts, "live_figures.js"]:
         app.add_js_file(script, loading_method="defer")
 
