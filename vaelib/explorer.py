@@ -170,7 +170,7 @@ class LatentExplorer(anywidget.AnyWidget):
             axes.imshow(image.numpy(), cmap="gray", vmin=0, vmax=1)
             axes.set(title=name, xticks=[], yticks=[])
         file = io.BytesIO()
-        figure.savefig(file, format="png", dpi=100)
+        figure.savefig(file, format="png", dpi=80)
         return file.getvalue()
 
     def _draw_plane(self, axes: Any) -> None:
@@ -293,10 +293,10 @@ def _bytes(images: Tensor) -> bytes:
 
 
 def _sprite(images: Tensor) -> bytes:
-    """Return the images one below the other as a PNG file of 16 greys: small pictures, which need no more."""
-    greys = (images.clamp(0, 1) * 15).round().mul(17).to(torch.uint8).flatten(0, 1).cpu().numpy()
+    """Return the images one below the other as a PNG file of 8 greys: small pictures, which need no more."""
+    greys = (images.clamp(0, 1) * 7).round().mul(255 / 7).round().to(torch.uint8).flatten(0, 1).cpu().numpy()
     file = io.BytesIO()
-    palette = Image.fromarray(greys).quantize(16, dither=Image.Dither.NONE)
+    palette = Image.fromarray(greys).quantize(8, dither=Image.Dither.NONE)
     palette.save(file, "png", optimize=True, bits=4)
     return file.getvalue()
 
