@@ -34,6 +34,12 @@ def test_every_part_is_there_and_says_how_it_was_measured():
             datetime.date.fromisoformat(provenance["date"])
 
 
+def test_the_settings_of_the_script_are_those_that_were_tried():
+    for kind, settings in tool.SWEEPS.items():
+        tried = STORED["sweeps"][kind]["tried"]
+        assert [{key: run[key] for key in ("epochs", "learning_rate")} for run in tried] == settings
+
+
 def test_every_model_was_trained_with_the_settings_and_kept_at_the_epoch_that_were_best_on_validation_images():
     for name, cell in STORED["cells"].items():
         how, by_epoch = cell["training"], cell["training"]["validation_by_epoch"]

@@ -4,7 +4,7 @@ Writes book/results/quadrants.json: of each test image 1, 2 or 3 quadrants are s
 the unseen pixels is measured for a deterministic regressor and for CVAEs with both kinds of prior. Rate and number of
 epochs were compared on 5,000 validation images with one quadrant seen; each model keeps its best epoch on those images,
 and the test images are touched once. Each finished part is written at once, so that a run that stops early loses only
-the part under way; names choose among the parts. With OMP_NUM_THREADS=1 everything takes about 25 minutes.
+the part under way; names choose among the parts. With OMP_NUM_THREADS=1 everything takes about 30 minutes.
 """
 
 import datetime
@@ -38,6 +38,9 @@ SWEEPS: dict[str, list[dict[str, Any]]] = {
         {"epochs": 5, "learning_rate": 5e-4},
         {"epochs": 5, "learning_rate": 1e-3},
         {"epochs": 5, "learning_rate": 3e-3},
+        {"epochs": 10, "learning_rate": 3e-3},
+        {"epochs": 10, "learning_rate": 5e-3},
+        {"epochs": 20, "learning_rate": 3e-3},
     ],
     "cvae": [
         {"epochs": 5, "learning_rate": 5e-3},
