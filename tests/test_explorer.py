@@ -298,6 +298,47 @@ def test_every_control_moves_the_point_and_changes_the_picture(page):
     assert z(page)[across] == pytest.approx(2)
 
 
+def test_decoding_and_painting_a_digit_takes_at_most_four_milliseconds(page):
+    explorer = LatentExplorer("mnist-2d")
+    assert [each["outputs"] for each in explorer._spec["decoders"][0]["layers"]] == [500, 784]
+    show(page, explorer)
+    times = page.evaluate(
+        """() => {
+            const draw = decoder(stored._spec.decoders[0], widen(model.get('_weights')), 0);
+            const canvas = document.querySelector('.vae-image');
+            return Array.from({ length: 200 }, (_, i) => {
+                const start = performance.now();
+                paint(canvas, draw([3 * Math.sin(i), 3 * Math.cos(2 * i)], 0), 28, 28);
+                return performance.now() - start;
+            }).sort((a, b) => a - b);
+        }"""
+    )
+    # The median, which a busy machine hardly moves.
+    assert times[100] <= 4, f"median {times[100]:.1f} ms, 95th percentile {times[190]:.1f} ms"
+
+
+def test_a_hundred_thousand_moves_leave_the_memory_flat(page):  # FAULTS 43
+    show(page, LatentExplorer(VAE(64, (20,), 2), digits()))
+    moves = """async () => {
+        const slider = document.querySelector('.vae-sliders input');
+        for (let i = 0; i < 50000; i++) {
+            slider.value = -3 + (i % 120) / 20;
+            slider.dispatchEvent(new Event('input'));
+            if (i % 1000 === 0) await new Promise(requestAnimationFrame);
+        }
+    }"""
+    session = page.context.new_cdp_session(page)
+
+    def used() -> float:
+        session.send("HeapProfiler.collectGarbage")
+        return session.send("Runtime.getHeapUsage")["usedSize"]
+
+    page.evaluate(moves)
+    before = used()
+    page.evaluate(moves)
+    assert used() < before + 500_000  # bytes; a leak of one code a move would be 800,000 and more
+
+
 def test_a_walk_plays_to_its_end_and_can_be_stopped(page):
     show(page, LatentExplorer(spread(VAE(64, (20,), 2))))
     page.get_by_role("button", name="Play walk").click()

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 import pytest
 from conftest import Lab
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Route
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, Route
 
 # Sphinx runs in this process; what its extensions will have to change for a later Sphinx is not this book's affair.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
@@ -269,10 +269,10 @@ def address(request: pytest.FixtureRequest, site: Path) -> Iterator[str]:
 class Reader:
     """A browser window that records complaints and refuses, and records, every request to another host."""
 
-    def __init__(self, browser: Browser, address: str, width: int = 1200) -> None:
+    def __init__(self, browser: Browser, address: str, width: int = 1200, **options: Any) -> None:
         self.address = address
         self.complaints: list[str] = []
-        self.context = browser.new_context(viewport={"width": width, "height": 800})
+        self.context = browser.new_context(viewport={"width": width, "height": 800}, **options)
         self.context.route("**/*", self._own_host_only)
         self.page: Page = self.context.new_page()
         self.page.on("pageerror", lambda error: self.complaints.append(f"{self.page.url}: {error}"))
@@ -382,6 +382,99 @@ def test_the_front_page_weighs_at_most_1500_kilobytes_over_the_wire(browser: Bro
     }
     assert len(weights) > 8  # the page, its styles, scripts, fonts: something was measured
     assert sum(weights.values()) <= 1_500_000, weights
+
+
+# --- Figures that move, with no kernel and no network. ---
+
+PICTURE = """async (host) => {
+    await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+    return [...host.querySelectorAll(".vae-image, img")].map((each) => each.src ?? each.toDataURL()).join();
+}"""
+
+
+def lively(site: Path) -> list[str]:
+    """The pages that hold a state for such a figure."""
+    return [
+        path for path in pages(site) if 'type="application/json" class="vaelib-' in (site / path).read_text("utf-8")
+    ]
+
+
+def place(control: Locator, across: float, up: float = 0.5) -> tuple[float, float]:
+    """The point of the window at these shares of a control's width and height."""
+    control.scroll_into_view_if_needed()
+    box = control.bounding_box()
+    return box["x"] + across * box["width"], box["y"] + (1 - up) * box["height"]
+
+
+def press(page: Page, control: Locator) -> None:
+    at_the_end = control.evaluate("each => each.type === 'range' && each.value === each.max")
+    control.press(
+        "Home" if at_the_end else "End" if control.evaluate("each => each.type === 'range'") else "ArrowRight"
+    )
+
+
+def drag(page: Page, control: Locator) -> None:
+    page.mouse.move(*place(control, 0.3, 0.3))
+    page.mouse.down()
+    page.mouse.move(*place(control, 0.8, 0.6), steps=3)
+    page.mouse.up()
+
+
+def tap(page: Page, control: Locator) -> None:
+    page.touchscreen.tap(*place(control, 0.15, 0.7))
+
+
+@pytest.mark.parametrize("how", [press, drag, tap])
+def test_every_slider_and_plane_of_every_page_changes_the_picture(browser: Browser, site: Path, how: Callable) -> None:
+    reader = Reader(browser, site.as_uri(), has_touch=how is tap)
+    moved = 0
+    for path in lively(site):
+        page = reader.open(path)
+        states = page.locator("script.vaelib-explorer, script.vaelib-frames").count()
+        hosts = page.locator(".vaelib-live")
+        assert hosts.count() == states, path
+        for host in hosts.all():
+            for control in host.locator("input[type=range], .vae-pad").all():
+                before = host.evaluate(PICTURE)
+                how(page, control)
+                assert host.evaluate(PICTURE) != before, (path, control.get_attribute("aria-label"))
+                moved += 1
+    assert moved >= 30  # the twenty dimensions of chapter 8 among them
+    assert reader.complaints == []
+    reader.context.close()
+
+
+def test_a_page_from_a_server_moves_too(reader: Reader) -> None:
+    page = reader.open("notebooks/00_start_here.html")
+    host = page.locator(".vaelib-live").first
+    before = host.evaluate(PICTURE)
+    host.locator(".vae-pad").press("ArrowUp")
+    assert host.evaluate(PICTURE) != before
+    assert reader.complaints == []
+
+
+def test_without_scripts_or_without_weights_the_still_image_stays(
+    browser: Browser, site: Path
+) -> None:  # FAULTS 42, 46
+    page = "notebooks/00_start_here.html"
+    reader = Reader(browser, site.as_uri(), java_script_enabled=False)
+    assert reader.open(page).locator("#fig-start-explorer img").is_visible()
+    reader.context.close()
+    reader = Reader(browser, site.as_uri())
+    reader.context.route("**/weights-*.js*", lambda route: route.abort())
+    still = reader.open(page).locator("#fig-start-explorer img")
+    assert still.is_visible() and still.evaluate("image => image.naturalWidth") > 300
+    assert reader.page.locator(".vaelib-live").count() == 0
+    reader.context.close()
+
+
+def test_only_pages_with_an_explorer_load_its_scripts(site: Path) -> None:
+    for path in pages(site):
+        text = (site / path).read_text(encoding="utf-8")
+        uses = 'type="application/json" class="vaelib-explorer"' in text
+        assert ("_static/explorer.js" in text) == uses, path
+        wanted = set(re.findall(r'"shipped": "([\w-]+)"', text)) if uses else set()
+        assert set(re.findall(r"_static/weights-([\w-]+)\.js", text)) == wanted, path
 
 
 # --- A chapter in JupyterLab. ---

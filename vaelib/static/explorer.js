@@ -292,7 +292,7 @@ function render({ model, el }) {
   }
 
   function drawCodes(context) {
-    context.font = "18px sans-serif";
+    context.font = "22px sans-serif";
     context.textAlign = "center";
     context.textBaseline = "middle";
     for (let i = 0; i < count; i++) {
