@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import ipywidgets
+import matplotlib.figure
 import matplotlib.pyplot as plt
-from matplotlib.figure import Figure
 from PIL import Image
 
 _STORED = "application/vnd.vaelib.frames+json"
-_MOST = 100  # stills of a few kB each: a notebook stays below its 400 kB
+_MOST = 100  # stills of 3 to 6 kB each
 
 
 class Sliders(ipywidgets.VBox):
@@ -30,21 +30,24 @@ class Sliders(ipywidgets.VBox):
     """
 
     def __init__(
-        self, draw: Callable[..., Figure], start: dict[str, Any] | None = None, **values: Sequence[Any]
+        self,
+        draw: Callable[..., matplotlib.figure.Figure],
+        start: dict[str, Any] | None = None,
+        **values: Sequence[Any],
     ) -> None:
         _check(values, start or {})
         self._values = {name: list(each) for name, each in values.items()}
         home = {name: each[0] for name, each in self._values.items()} | (start or {})
         self._start = [self._values[name].index(home[name]) for name in self._values]
         places = itertools.product(*self._values.values())
-        self._frames = [_png(draw(**dict(zip(self._values, place, strict=True)))) for place in places]
+        self._frames = [_few_colours(draw(**dict(zip(self._values, place, strict=True)))) for place in places]
         self._sliders = [
             ipywidgets.SelectionSlider(
                 options=[(f"{value:g}", i) for i, value in enumerate(each)], index=at, description=name
             )
             for (name, each), at in zip(self._values.items(), self._start, strict=True)
         ]
-        self._picture = ipywidgets.Image(format="png")
+        self._picture = ipywidgets.Image(format="webp")
         reset = ipywidgets.Button(description="Reset")
         reset.on_click(self._go_home)
         for slider in self._sliders:
@@ -53,7 +56,7 @@ class Sliders(ipywidgets.VBox):
         super().__init__([self._picture, *self._sliders, *self._player(), reset])
 
     def frame(self) -> bytes:
-        """Return the PNG file of the present position."""
+        """Return the WebP file of the present position."""
         return self._frames[_rank([slider.value for slider in self._sliders], self._values)]
 
     def _show(self, _change: object = None) -> None:
@@ -87,9 +90,10 @@ class Sliders(ipywidgets.VBox):
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         """Return the live widget, and for where there is no kernel the start as an image, and all stills."""
-        stored = self.stored()
-        start = stored["frames"][_rank(self._start, self._values)]
-        return {**super()._repr_mimebundle_(**kwargs), "image/png": start, _STORED: stored}
+        still = io.BytesIO()
+        Image.open(io.BytesIO(self._frames[_rank(self._start, self._values)])).save(still, "png")
+        png = base64.b64encode(still.getvalue()).decode()
+        return {**super()._repr_mimebundle_(**kwargs), "image/png": png, _STORED: self.stored()}
 
 
 def _check(values: dict[str, Sequence[Any]], start: dict[str, Any]) -> None:
@@ -111,12 +115,12 @@ def _rank(at: list[int], values: dict[str, list[Any]]) -> int:
     return rank
 
 
-def _png(figure: Figure) -> bytes:
-    """Return the figure as a PNG file of few colours, and close it."""
+def _few_colours(figure: matplotlib.figure.Figure) -> bytes:
+    """Return the figure as a WebP file of 16 colours, without loss beyond that, and close it."""
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=100)
+    figure.savefig(file, format="png", dpi=80)
     plt.close(figure)
     small = io.BytesIO()
-    few = Image.open(file).convert("RGB").quantize(32, dither=Image.Dither.NONE)
-    few.save(small, "png", optimize=True)
+    few = Image.open(file).convert("RGB").quantize(16, dither=Image.Dither.NONE)
+    few.convert("RGB").save(small, "webp", lossless=True, quality=100, method=6)
     return small.getvalue()

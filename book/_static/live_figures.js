@@ -48,7 +48,7 @@
 
     function show() {
       const rank = at.reduce((sum, each, k) => sum * values[k].length + each, 0);
-      picture.src = `data:image/png;base64,${frames[rank]}`;
+      picture.src = `data:image/webp;base64,${frames[rank]}`;
       inputs.forEach((input, k) => {
         input.value = at[k];
         input.setAttribute("aria-valuetext", values[k][at[k]]);
