@@ -41,7 +41,8 @@ def test_what_is_stored_holds_every_still_in_the_order_of_the_positions():
     sliders._sliders[0].index, sliders._sliders[1].index = 1, 0
     assert base64.b64decode(stored["frames"][3]) == sliders.frame()
     bundle = sliders._repr_mimebundle_()
-    still, first = (Image.open(io.BytesIO(base64.b64decode(each))) for each in (bundle["image/png"], stored["frames"][0]))
+    files = (base64.b64decode(each) for each in (bundle["image/png"], stored["frames"][0]))
+    still, first = (Image.open(io.BytesIO(file)) for file in files)
     assert still.format == "PNG" and np.array_equal(still.convert("RGB"), first.convert("RGB"))
     assert "application/vnd.jupyter.widget-view+json" in bundle
 
