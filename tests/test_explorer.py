@@ -303,14 +303,17 @@ def test_decoding_and_painting_a_digit_takes_at_most_four_milliseconds(page):
     assert [each["outputs"] for each in explorer._spec["decoders"][0]["layers"]] == [500, 784]
     show(page, explorer)
     times = page.evaluate(
-        """() => {
+        """async () => {
             const draw = decoder(stored._spec.decoders[0], widen(model.get('_weights')), 0);
             const canvas = document.querySelector('.vae-image');
-            return Array.from({ length: 200 }, (_, i) => {
+            const times = [];
+            for (let i = 0; i < 200; i++) {
+                await new Promise(requestAnimationFrame);
                 const start = performance.now();
                 paint(canvas, draw([3 * Math.sin(i), 3 * Math.cos(2 * i)], 0), 28, 28);
-                return performance.now() - start;
-            }).sort((a, b) => a - b);
+                times.push(performance.now() - start);
+            }
+            return times.sort((a, b) => a - b);
         }"""
     )
     # The median, which a busy machine hardly moves.

@@ -131,11 +131,18 @@ class NumberLabelledOnly(SphinxTransform):
                 block["number"] = None
 
 
+def _name_folds_by_their_words(app, pagename, templatename, context, doctree) -> None:
+    """Drop a fixed label of folded cells, in whose place a screen reader should read what stands there."""
+    if "body" in context:
+        context["body"] = context["body"].replace('<summary aria-label="Toggle hidden content">', "<summary>")
+
+
 def setup(app):
     """Connect the conventions."""
     app.connect("source-read", fill_marks)
     # After Sphinx's own numbering, which has the default priority of 500.
     app.connect("env-get-updated", number_by_file_name, priority=900)
+    app.connect("html-page-context", _name_folds_by_their_words)
     app.add_transform(FoldSolutions)
     app.add_transform(NumberLabelledOnly)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -191,7 +191,7 @@ function render({ model, el }) {
         make("label", { class: "vae-row" }, make("span", {}, "walk"), way),
         make("div", { class: "vae-buttons" },
           ...(dims > 1 ? [tick(manifold, "images behind the plane")] : []),
-          ...(count ? [tick(points, "codes of test images"), tick(nearest, "nearest codes")] : []),
+          ...(count ? [tick(points, "codes of images"), tick(nearest, "nearest codes")] : []),
         ),
       ),
     ),
