@@ -162,7 +162,8 @@ class LatentExplorer(anywidget.AnyWidget):
         images = self.decode().reshape(-1, height, width)
         # Not of pyplot, which would show the figure a second time.
         inches = 0.6 + 2.6 * (1 + len(images))
-        figure = matplotlib.figure.Figure(figsize=(inches, 2.9), layout="none")
+        figure = matplotlib.figure.Figure(figsize=(inches, 2.9))
+        figure.set_layout_engine("none")
         figure.subplots_adjust(left=0.5 / inches, right=1 - 0.1 / inches, bottom=0.17, top=0.9, wspace=0.1)
         plane, *screens = figure.subplots(1, 1 + len(images))
         self._draw_plane(plane)
