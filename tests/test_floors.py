@@ -26,6 +26,7 @@ FLOORS = {
     "latent": 2,
     "evaluation": 2,
     "pretrained": 2,
+    "sliders": 3,
     "explorer": 3,
     "__main__": 3,
 }
