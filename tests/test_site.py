@@ -413,15 +413,23 @@ def press(page: Page, control: Locator) -> None:
     )
 
 
+def far(control: Locator) -> float:
+    """A share of the width that is far from where a slider stands."""
+    return control.evaluate(
+        "each => each.type === 'range' && 2 * each.value > Number(each.min) + Number(each.max) ? 0.15 : 0.85"
+    )
+
+
 def drag(page: Page, control: Locator) -> None:
-    page.mouse.move(*place(control, 0.3, 0.3))
+    target = far(control)
+    page.mouse.move(*place(control, 1 - target, 0.3))
     page.mouse.down()
-    page.mouse.move(*place(control, 0.8, 0.6), steps=3)
+    page.mouse.move(*place(control, target, 0.6), steps=3)
     page.mouse.up()
 
 
 def tap(page: Page, control: Locator) -> None:
-    page.touchscreen.tap(*place(control, 0.15, 0.7))
+    page.touchscreen.tap(*place(control, far(control), 0.6))
 
 
 @pytest.mark.parametrize("how", [press, drag, tap])
