@@ -328,6 +328,18 @@ def test_formulas_are_set_in_the_fonts_that_the_site_brings(reader: Reader) -> N
     assert reader.complaints == []
 
 
+def test_a_formula_that_scrolls_can_be_reached_by_keyboard(browser: Browser, site: Path) -> None:
+    reader = Reader(browser, site.as_uri(), width=320)
+    page = reader.open("notebooks/01_kl_divergence.html")
+    page.locator(".katex-display[tabindex='0']").first.wait_for(state="attached")
+    unreached = page.evaluate(
+        """() => [...document.querySelectorAll('.katex-display')]
+            .filter((each) => (each.scrollWidth > each.clientWidth) !== (each.tabIndex === 0)).length"""
+    )
+    assert unreached == 0
+    reader.context.close()
+
+
 def test_search_finds_a_word_of_the_text(reader: Reader) -> None:
     page = reader.open("search.html?q=posterior")
     page.wait_for_selector("#search-results ul.search li a")
