@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 from playwright.sync_api import Page
@@ -142,12 +143,17 @@ def test_what_a_notebook_keeps_is_small_the_same_every_time_and_names_shipped_we
     assert len(json.dumps(shipped)) < 1.05 * 300 * 784 / 2 * 4 / 3 + 5000
 
 
-def test_the_still_image_shows_the_place_and_the_decoded_image():
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "style", ["default", MODULE.parents[1] / "vaelib.mplstyle"], ids=["matplotlib's", "the book's"]
+)
+def test_the_still_image_shows_the_place_and_the_decoded_image(style):
     explorer = LatentExplorer(spread(CVAE(64, 10, (20,), 3)), digits())
-    stills = [explorer.still()]
-    for change in ({"z": [2.0, 0.0, 0.0]}, {"label": 3}, {"z": [2.0, 0.0, 1.0]}):
-        explorer.set_trait(*next(iter(change.items())))
-        stills.append(explorer.still())
+    with plt.style.context(style):
+        stills = [explorer.still()]
+        for name, value in (("z", [2.0, 0.0, 0.0]), ("label", 3), ("z", [2.0, 0.0, 1.0])):
+            explorer.set_trait(name, value)
+            stills.append(explorer.still())
     assert len(set(stills)) == 4
 
 
