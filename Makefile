@@ -7,10 +7,10 @@ PY := $(if $(filter Windows_NT,$(OS)),.venv/Scripts/python.exe,.venv/bin/python)
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadscope
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab book notebooks check test bench clean
+.PHONY: help setup lab book notebooks assignments assignments-proof check test bench clean
 
 help:  ## list the commands
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 20
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 26
 
 setup:  ## create .venv and install the book (PYTHON=... chooses the interpreter, 3.11 or newer)
 	@for python in $(if $(PYTHON),"$(PYTHON)",$(PY) python3 python3.13 python3.12 python3.11 python); do \
@@ -29,16 +29,23 @@ book: setup  ## build the site in _build/site
 notebooks: setup  ## regenerate notebooks/ from book/ where a chapter changed (ALL=1: all of them)
 	$(PY) tools/notebooks.py $(if $(ALL),--all)
 
+assignments: setup  ## regenerate the student versions in notebooks/assignments/ from book/assignments/
+	$(PY) tools/assignments.py
+
+assignments-proof: setup  ## minutes: every mutant of the solutions loses marks, 100 seeds give no false alarm
+	$(PYTEST) --dist load -rP tests/proofs/prove_assignments.py
+
 check: setup  ## the fast checks: lint, format, types, notebooks in step with their sources
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(PY) tools/notebooks.py --check
+	$(PY) tools/assignments.py --check
 
 test: check  ## every test, every notebook included
 	@$(PY) tools/browser.py
 	$(PYTEST) tests
-	$(PYTEST) -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
+	$(PYTEST) -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout=300 --ignore=notebooks/assignments notebooks
 
 bench: setup  ## speed of training beside the usual loop and the bare matrix products
 	$(PY) tests/benchmarks/bench_fit.py
