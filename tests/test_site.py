@@ -379,11 +379,12 @@ def test_no_page_is_wider_than_a_small_phone(browser: Browser, site: Path) -> No
     assert {path: width for path, width in widths.items() if width > 320} == {}
 
 
-def test_the_front_page_weighs_at_most_1500_kilobytes_over_the_wire(browser: Browser, site: Path) -> None:
+@pytest.mark.parametrize("first", ["index.html", "notebooks/00_start_here.html"])
+def test_the_first_pages_weigh_at_most_1500_kilobytes_over_the_wire(browser: Browser, site: Path, first: str) -> None:
     reader = Reader(browser, site.as_uri())
     asked: set[str] = set()
     reader.page.on("request", lambda request: asked.add(request.url))
-    reader.open("index.html")
+    reader.open(first)
     reader.page.wait_for_load_state("networkidle")
     reader.context.close()
     files = {Path(unquote(urlsplit(url).path)) for url in asked if url.startswith("file:")}
