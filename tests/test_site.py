@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from conftest import Lab
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, Route
 
@@ -463,6 +464,17 @@ def test_every_slider_and_plane_of_every_page_changes_the_picture(browser: Brows
     assert moved >= 30  # the twenty dimensions of chapter 8 among them
     assert reader.complaints == []
     reader.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_amiss_on_pages_with_such_figures(browser: Browser, site: Path, scheme: str) -> None:
+    reader = Reader(browser, site.as_uri(), color_scheme=scheme)
+    found = {}
+    for path in lively(site):
+        violations = Axe().run(reader.open(path)).response["violations"]
+        found |= {f"{path}: {each['id']}": [node["html"] for node in each["nodes"]] for each in violations}
+    reader.context.close()
+    assert found == {}
 
 
 def test_a_page_from_a_server_moves_too(reader: Reader) -> None:
