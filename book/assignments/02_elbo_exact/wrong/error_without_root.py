@@ -1,0 +1,19 @@
+"""The standard deviation of the values is given as the error of their mean.
+
+marks: {test-joint: 2, test-terms: 3, test-gap: 2, test-estimate: 2, test-error: 0, test-best-q: 3,
+test-best-decoder: 3}
+"""
+
+import torch
+from torch.distributions import Normal
+
+# %% estimate
+
+
+def elbo_estimate(x, mu, log_var, weight, bias, sigma, n, generator):
+
+    q = Normal(mu, (log_var / 2).exp())
+    z = mu + q.stddev * torch.randn(n, *mu.shape, generator=generator)
+    values = Normal(z @ weight.T + bias, sigma).log_prob(x).sum(-1) + Normal(0.0, 1.0).log_prob(z).sum(-1)
+    values = values - q.log_prob(z).sum(-1)
+    return values.mean(0), values.std(0)
