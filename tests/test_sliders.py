@@ -4,9 +4,13 @@ import base64
 import io
 
 import matplotlib.pyplot as plt
+import nbformat
 import numpy as np
 import pytest
+from conftest import Lab
+from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
+from playwright.sync_api import Browser
 
 from vaelib.sliders import Sliders
 
@@ -74,3 +78,42 @@ def test_positions_that_can_t_be_shown_are_refused_before_anything_is_drawn(give
 
     with pytest.raises(ValueError, match=message):
         Sliders(never, **given)
+
+
+PIXELS = """image => {
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+    canvas.getContext("2d").drawImage(image, 0, 0);
+    return canvas.toDataURL();
+}"""
+
+
+def test_in_jupyterlab_a_slider_by_keys_changes_the_picture_and_reset_brings_it_back(
+    browser: Browser, jupyterlab: Lab
+) -> None:
+    code = """\
+import matplotlib.pyplot as plt
+from vaelib.sliders import Sliders
+
+def bar(high):
+    figure, ax = plt.subplots(figsize=(2, 2))
+    ax.bar([0], high)
+    ax.set(ylim=(0, 3))
+    return figure
+
+Sliders(bar, high=[1, 2, 3])
+"""
+    # Without a kernel's name, JupyterLab would ask for one.
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    notebook = new_notebook(cells=[new_code_cell(code)], metadata=metadata)
+    nbformat.write(notebook, jupyterlab.folder / "sliders.ipynb")
+    page = browser.new_page(viewport={"width": 1200, "height": 1000})
+    jupyterlab.run(page, "sliders.ipynb")
+    picture = page.locator(".jp-OutputArea img.widget-image").first
+    picture.wait_for(timeout=120_000)
+    home = picture.evaluate(PIXELS)
+    page.locator(".jp-OutputArea [role=slider]").first.press("ArrowRight")
+    page.wait_for_function(f"image => ({PIXELS})(image) !== {home!r}", arg=picture.element_handle(), timeout=30_000)
+    page.get_by_role("button", name="Reset").click()
+    page.wait_for_function(f"image => ({PIXELS})(image) === {home!r}", arg=picture.element_handle(), timeout=30_000)
+    page.close()
