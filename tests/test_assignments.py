@@ -215,9 +215,8 @@ def test_the_student_gets_no_solution_no_hidden_test_and_no_output(assignment):
     text = assignment.stored.read_text(encoding="utf-8")
     notebook = nbformat.reads(text, as_version=4)
     nbformat.validate(notebook)
-    sources = "\n".join(cell.source for cell in notebook.cells)
     assert secret_lines(assignment)
-    assert not [line for line in secret_lines(assignment) if line in sources]
+    assert not secret_lines(assignment) & {line.strip() for cell in notebook.cells for line in cell.source.split("\n")}
     assert not tool.MARKER.search(text)
     assert set(notebook.metadata) == {"kernelspec", "language_info", "vaelib"}  # so no pairing with any other file
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
