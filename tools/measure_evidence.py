@@ -9,10 +9,8 @@ Writes book/results/evidence.json; parts that were not asked for stay there as t
 - pixels: the same VAE on thresholded and on grey pixels, about two minutes.
 """
 
-import datetime
 import json
 import math
-import platform
 import re
 import resource
 import sys
@@ -21,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from provenance import provenance
 from torch import Tensor
 
-import vaelib
 from vaelib import data, evaluation, pretrained
 from vaelib.distributions import kl_standard_normal
 from vaelib.vae import VAE
@@ -132,12 +130,7 @@ def with_provenance(part: str) -> dict[str, Any]:
         "cpu_minutes": round((time.process_time() - begin) / 60, 2),
         "command": f"python tools/measure_evidence.py {part}",
         "seed": SEED,
-        "threads": torch.get_num_threads(),
-        "device": "cpu",
-        "vaelib": vaelib.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "date": datetime.date.today().isoformat(),
+        **provenance(),
     }
 
 

@@ -9,10 +9,8 @@ on the same images and no others. All 10,000 test images judge. About 9 minutes 
 """
 
 import base64
-import datetime
 import io
 import json
-import platform
 import re
 import time
 from pathlib import Path
@@ -20,10 +18,10 @@ from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import torch
+from provenance import provenance
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-import vaelib
 from vaelib import data
 from vaelib.cvae import CVAE
 from vaelib.networks import mlp
@@ -193,12 +191,7 @@ def main() -> None:
         **found,
         "command": "python tools/measure_imbalance.py",
         "cpu_minutes": round((time.process_time() - start) / 60, 1),
-        "threads": torch.get_num_threads(),
-        "device": "cpu",
-        "vaelib": vaelib.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "date": datetime.date.today().isoformat(),
+        **provenance(),
     }
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(compact(results) + "\n", encoding="utf-8")

@@ -5,9 +5,7 @@ Writes book/results/mnist.json: the learning rates tried on 5,000 validation ima
 among the runs. With OMP_NUM_THREADS=1, ten epochs of 784-400-20 take half a minute, and everything half an hour.
 """
 
-import datetime
 import json
-import platform
 import re
 import statistics
 import sys
@@ -15,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from provenance import provenance
 
-import vaelib
 from vaelib import data
 from vaelib.evaluation import test_elbo
 from vaelib.training import choose_device, fit
@@ -66,12 +64,7 @@ def measure(name: str) -> dict[str, Any]:
             else {"published_recipe": {"seed": 0, "test_by_epoch": published(run, train, test)}}
         ),
         "command": f'python tools/measure_mnist.py "{name}"',
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
-        "vaelib": vaelib.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "date": datetime.date.today().isoformat(),
+        **provenance(device),
     }
 
 

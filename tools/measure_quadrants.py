@@ -7,10 +7,8 @@ and the test images are touched once. Each finished part is written at once, so 
 the part under way; names choose among the parts. With OMP_NUM_THREADS=1 everything takes about 30 minutes.
 """
 
-import datetime
 import json
 import math
-import platform
 import re
 import sys
 import time
@@ -18,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from provenance import provenance
 from torch import Tensor, nn
 
-import vaelib
 from vaelib import data, evaluation
 from vaelib.cvae import CVAE
 from vaelib.distributions import bernoulli_log_prob
@@ -172,12 +170,7 @@ def store(group: str, name: str, found: dict[str, Any]) -> None:
     found["provenance"] = {
         "command": f'python tools/measure_quadrants.py "{name if group == "cells" else "sweep " + name}"',
         "seed": SEED,
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
-        "vaelib": vaelib.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "date": datetime.date.today().isoformat(),
+        **provenance(device),
     }
     results.setdefault(group, {})[name] = found
     RESULTS.parent.mkdir(exist_ok=True)

@@ -5,9 +5,7 @@ Writes book/results/uses.json. "left out" trains one VAE without each digit in t
 images clipped to [0, 1] and once as they are. Names choose among the two. Each takes a few minutes on one core.
 """
 
-import datetime
 import json
-import platform
 import re
 import sys
 from collections.abc import Callable
@@ -15,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from provenance import provenance
 from torch import Tensor
 
-import vaelib
 from vaelib import data
 from vaelib.autoencoder import Autoencoder
 from vaelib.distributions import bernoulli_log_prob
@@ -123,12 +121,7 @@ def main() -> None:
             "seed": SEED,
             "evaluation": EVALUATION[name],
             "command": f'python tools/measure_uses.py "{name}"',
-            "threads": torch.get_num_threads(),
-            "device": "cpu",
-            "vaelib": vaelib.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "date": datetime.date.today().isoformat(),
+            **provenance(),
         }
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(compact(results) + "\n", encoding="utf-8")
