@@ -6,7 +6,7 @@ python tools/assignments.py --pictures       first draw again what a right answe
 python tools/assignments.py --masters DIR    write the notebooks with solutions and hidden tests to DIR instead
 
 The cells carry nbgrader's metadata, what is false left out. Nothing here needs nbgrader. `grade` runs a notebook with
-given answers in a process of its own; it is for the book's own tests and no wall against hostile code.
+given answers for the book's own tests, with no wall against hostile code; a class is graded by tools/grade.py.
 """
 
 import argparse
@@ -14,14 +14,13 @@ import ast
 import base64
 import re
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import cells
 import jupytext
 import nbformat
 import yaml
+from grading.run import LOCKED, STUDENT, TEST, Step, run
 from jupytext.myst import MystMetadataParsingError
 from nbformat import NotebookNode
 
@@ -364,47 +363,59 @@ def read_answers(path: Path) -> tuple[dict[str, str], dict[str, int]]:
 def grade(
     notebook: NotebookNode, answers: dict[str, str] | None = None, seed: int | None = None, limit: float = 60
 ) -> dict[str, Mark]:
-    """Runs the notebook in a fresh process with the answers in place of the solutions; the marks of each question.
+    """Runs the notebook with the answers in place of the solutions; the marks of each question.
 
-    A cell that raises does not stop those after it. Where the process dies or takes more than `limit` seconds, the
-    questions that it has not come to get nothing.
+    The answers run in one process and the tests in another, as in grading, but with no wall around the answers. A cell
+    that raises, takes more than `limit` seconds or ends its process stops none of those after it.
     """
     possible = questions(notebook)
-    marks = {name: Mark(0, points, "the process ended before this question") for name, points in possible.items()}
-    for name, error, _ in cells.run(list(_sources(notebook, answers or {}, seed, draw=False)), limit):
-        if name in possible:
-            marks[name] = Mark(0 if error else possible[name], possible[name], error)
-    return marks
+    outcomes = run(_steps(notebook, answers or {}, seed), asked(notebook), limit=limit)
+    found = {each.name: each.error for each in outcomes if each.name in possible}
+    return {name: Mark(0 if found[name] else points, points, found[name]) for name, points in possible.items()}
 
 
 def picture(notebook: NotebookNode) -> bytes:
     """What the cell tagged `picture` draws with the reference solution, as a PNG of few bytes."""
-    for name, error, png in cells.run(list(_sources(notebook, {}, None, draw=True)), limit=120):
-        if error:
-            raise NotebookError(f"the reference solution fails in {name or 'a cell that is not graded'}: {error}")
-        if png:
-            return notebooks.strip_png(notebooks.compact_png(png))
+    for outcome in run(_steps(notebook, {}, None, draw=True), asked(notebook), limit=120):
+        if outcome.error:
+            name = outcome.name or "a cell that is not graded"
+            raise NotebookError(f"the reference solution fails in {name}: {outcome.error}")
+        if outcome.png:
+            return notebooks.strip_png(notebooks.compact_png(outcome.png))
     raise NotebookError("no cell is tagged picture: draw there what a right answer gives")
 
 
-def _sources(
-    notebook: NotebookNode, answers: dict[str, str], seed: int | None, draw: bool
-) -> Iterator[tuple[str, str, bool]]:
-    """The code that runs, cell by cell: grade_id, source, and whether it draws the picture."""
+def asked(notebook: NotebookNode) -> list[str]:
+    """The functions that the solutions define: what the tests may call."""
+    sources = [cell.source for cell in notebook.cells if cell.metadata.get("nbgrader", {}).get("solution")]
+    return [name for source in sources for name in re.findall(r"^def (\w+)\(", source, re.MULTILINE)]
+
+
+def _steps(notebook: NotebookNode, answers: dict[str, str], seed: int | None, draw: bool = False) -> list[Step]:
+    """The code cells with the answers in place of the solutions; the picture's only where it is wanted."""
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    names = {cell.metadata.get("nbgrader", {}).get("grade_id") for cell in code}
-    if unknown := answers.keys() - names:
+    if unknown := answers.keys() - {cell.metadata.get("nbgrader", {}).get("grade_id") for cell in code}:
         raise NotebookError(f"answers to cells that are not there: {sorted(unknown)}")
-    for cell in code:
-        name = cell.metadata.get("nbgrader", {}).get("grade_id", "")
-        source = answers.get(name, cell.source)
-        if name == "seed" and seed is not None:
-            source, count = SEED.subn(f"seed = {seed}", source)
-            if count != 1:
-                raise NotebookError("the cell 'seed' must hold one line 'seed = ...' with a number")
-        draws = "picture" in cell.metadata.get("tags", [])
-        if draw or not draws:
-            yield name, source, draws
+    return [
+        step(cell, answers.get(cell.metadata.get("nbgrader", {}).get("grade_id")), seed)
+        for cell in code
+        if draw or "picture" not in cell.metadata.get("tags", [])
+    ]
+
+
+def step(cell: NotebookNode, answer: str | None = None, seed: int | None = None) -> Step:
+    """A master's code cell as a step of a run, with a student's answer in it or another seed where it is the seed's."""
+    options = cell.metadata.get("nbgrader", {})
+    name = options.get("grade_id", "")
+    if options.get("solution"):
+        return Step(STUDENT, name, cell.source if answer is None else answer)
+    draws = "picture" in cell.metadata.get("tags", [])
+    source = cell.source
+    if name == "seed" and seed is not None:
+        source, count = SEED.subn(f"seed = {seed}", source)
+        if count != 1:
+            raise NotebookError("the cell 'seed' must hold one line 'seed = ...' with a number")
+    return Step(TEST if options.get("grade") or draws else LOCKED, name, source, draws)
 
 
 def main(arguments: list[str] | None = None) -> int:

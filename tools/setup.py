@@ -19,7 +19,7 @@ OLDEST_PYTHON = (3, 11)
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 STAMP = VENV / "setup.json"
-DEFAULT_EXTRAS = ("book", "site", "test")
+DEFAULT_EXTRAS = ("book", "site", "grade", "test")
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 TORCH_CHOICES = ("auto", "cpu", "cuda")
 
