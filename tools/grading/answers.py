@@ -132,7 +132,10 @@ def serve(connection: Connection, memory: int = 0) -> None:
         bound(memory)
     connection.send_bytes(wire.encode("ready"))
     while True:
-        request = wire.decode(connection.recv_bytes())
+        try:
+            request = wire.decode(connection.recv_bytes())
+        except EOFError:
+            return
         reply = getattr(answers, request.pop("do"))(**request)
         try:
             frame = wire.encode(reply)

@@ -17,6 +17,7 @@ from grading import wall
 from grading.session import Ended, Session
 
 LOCKED, STUDENT, TEST = "locked", "student", "test"
+CLOSING = 10  # seconds
 PATIENCE = 300  # seconds for starting anew, on a machine under load
 
 
@@ -84,9 +85,10 @@ def _pair(
             raise GradingError(f"the locked cell {steps[place].name!r} cannot be run") from None
         yield place, Outcome(steps[place].name, "the process of the tests ended, or had to be ended"), True
     finally:
+        here.close()
+        process.join(CLOSING)  # it ends by itself, and the answers with it, since nobody listens any more
         process.kill()
         process.join()
-        here.close()
 
 
 def _work(

@@ -55,11 +55,9 @@ class Forked:
     """A copy of this process, which has imported the libraries and done nothing yet."""
 
     def __init__(self) -> None:
-        from grading import answers
-
         how = multiprocessing.get_context("spawn" if os.name == "nt" else "fork")
         self.connection, there = how.Pipe()
-        self._process = how.Process(target=answers.serve, args=(there,), daemon=True)
+        self._process = how.Process(target=_serve, args=(there, self.connection), daemon=True)
         self._process.start()
         there.close()
 
@@ -71,6 +69,13 @@ class Forked:
         self._process.join()
         self.connection.close()
         return "" if code is None else f" with the exit status {code}"
+
+
+def _serve(there: Connection, here: Connection) -> None:
+    from grading import answers
+
+    here.close()  # a copy, with which this process would never see that the other end is gone
+    answers.serve(there)
 
 
 class Program:
