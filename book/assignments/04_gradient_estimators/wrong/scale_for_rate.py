@@ -1,0 +1,13 @@
+"""The rate is taken for the mean of the exponential distribution.
+
+marks: {test-correlated: 1, test-truncated: 0, test-score: 2, test-score-gradients: 2, test-pathwise-gradients: 2,
+test-coins: 3, test-variances: 3, test-best-baseline: 1}
+"""
+
+import torch
+
+# %% truncated
+
+
+def truncated(rate, limit, u):
+    return -torch.log1p(u * torch.expm1(-limit / rate)) * rate
