@@ -7,7 +7,7 @@ needs a gradient keeps it: the backward pass asks the other process too.
 import builtins
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
@@ -52,7 +52,9 @@ class Session:
     def names(self, names: list[str]) -> dict[str, Any]:
         """What is defined of the names: functions as stand-ins, other things by value."""
         found = self._ask({"do": "names", "names": names})
-        return {str(name): _function(self, str(name)) if value is None else value[0] for name, value in found.items()}
+        return {
+            str(name): wire.Answer(str(name), self.call) if value is None else value[0] for name, value in found.items()
+        }
 
     def call(self, name: str, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:
         """Calls a function of the answers; raises the error that it raised."""
@@ -70,7 +72,8 @@ class Session:
         with torch.no_grad():
             for place, value, grad in answer["parameters"]:
                 if isinstance(tensors[place], torch.nn.Parameter):  # nothing else may be changed from over there
-                    tensors[place].copy_(value)
+                    if not torch.equal(tensors[place], value):  # writing the same again would spoil a graph
+                        tensors[place].copy_(value)
                     tensors[place].grad = grad
         for state, value in zip(wire.states(arguments), answer["states"], strict=True):
             if isinstance(state, torch.Generator):
@@ -138,14 +141,6 @@ class _Graph(torch.autograd.Function):
         return None, None, None, *ctx.session.backward(ctx.graph, list(slopes))
 
 
-def _function(session: Session, name: str) -> Callable[..., Any]:
-    def answer(*arguments: Any, **options: Any) -> Any:
-        return session.call(name, (arguments, options))
-
-    answer.__name__ = name
-    return answer
-
-
 def _pickled(arguments: Any) -> str:
     import cloudpickle  # packs the tests' own functions and modules
 
@@ -156,7 +151,8 @@ def _replaced(value: Any, outputs: Iterator[Tensor]) -> Any:
     if isinstance(value, Tensor):
         return next(outputs) if value.requires_grad else value
     if isinstance(value, (tuple, list)):
-        return type(value)([_replaced(each, outputs) for each in value])
+        items = [_replaced(each, outputs) for each in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     if isinstance(value, dict):
         return {key: _replaced(each, outputs) for key, each in value.items()}
     return value
