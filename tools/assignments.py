@@ -279,12 +279,12 @@ def build(root: Path, stems: list[str], pictures: bool = False) -> list[str]:
             continue
         try:
             if pictures:
-                _write(assignment.picture, picture(master(assignment)))
+                write(assignment.picture, picture(master(assignment)))
             out_of_step = problems(assignment)
             if kept := [problem for problem in out_of_step if problem.startswith(("edited", "unreadable"))]:
                 raise NotebookError(kept[0])  # somebody's answers may be in there: never written over
             if out_of_step:
-                _write(assignment.stored, notebooks.seal(student(assignment)).encode())
+                write(assignment.stored, notebooks.seal(student(assignment)).encode())
                 print(assignment.notebook, flush=True)
         except NotebookError as error:
             found.append(f"{error}\n  {assignment.notebook} stays as it was")
@@ -302,13 +302,13 @@ def write_masters(root: Path, stems: list[str], folder: Path) -> list[str]:
             for index, cell in enumerate(notebook.cells):
                 if cell.cell_type == "markdown":
                     _attach_picture(assignment, cell, assignment.place(notebook, index))
-            _write(folder / f"{assignment.stem}.ipynb", notebooks.serialise(notebook).encode())
+            write(folder / f"{assignment.stem}.ipynb", notebooks.serialise(notebook).encode())
         except NotebookError as error:
             found.append(str(error))
     return found
 
 
-def _write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".part")
     partial.write_bytes(content)

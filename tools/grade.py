@@ -1,0 +1,274 @@
+"""Grades a folder of submissions: marks per question as CSV, and for each student a page of feedback.
+
+python tools/grade.py SUBMISSIONS [--out DIR] [--seed N]     grade what is new or changed; write marks and feedback
+python tools/grade.py SUBMISSIONS --again                    grade everything again
+python tools/grade.py --gradescope FILE results.json         grade one notebook, for an autograder of Gradescope's kind
+
+Answers run behind bubblewrap where that works (tools/grading/wall.py), the tests in another process. What is handed in
+is never written to. What a person gave for free answers is read from DIR/manual.json (tools/gradebook.py writes it).
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import assignments as tool
+import nbformat
+from grading import report, wall
+from grading.collect import Submission, collect
+from grading.rebuild import EXTRA, Rebuilt, grade_id, rebuild
+from grading.run import STUDENT, Outcome, Step, run
+from nbformat import NotebookNode
+
+ROOT = Path(__file__).resolve().parents[1]
+LIMIT = 20.0  # seconds for a cell; a whole solution takes 5
+
+
+@dataclass
+class Result:
+    """What one submission got, and all that marks and feedback are made of."""
+
+    student: str
+    assignment: str
+    file: str
+    key: str = ""  # of what the marks follow from: the file, the assignment, the seed, this program
+    problem: str = ""
+    walled: bool = False
+    seconds: float = 0.0
+    questions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    free: dict[str, dict[str, Any]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    cells: list[dict[str, str]] = field(default_factory=list)
+
+
+class Grader:
+    """The assignments, read once, and how they are run."""
+
+    def __init__(self, root: Path = ROOT, seed: int | None = None, limit: float = LIMIT, start: Any = wall.bounded):
+        self.seed, self.limit, self.start = seed, limit, start
+        found = {assignment.stem: assignment for assignment in tool.assignments(root)}
+        self.masters = {stem: tool.master(assignment) for stem, assignment in found.items()}
+        self.students = {stem: tool.student(assignment) for stem, assignment in found.items()}
+        self.walled = start is wall.bounded and not wall.why_no_wall()
+        program = [*sorted((ROOT / "tools/grading").glob("*.py")), Path(__file__)]
+        self._program = hashlib.sha256(b"".join(path.read_bytes() for path in program)).hexdigest()
+
+    def grade_ids(self) -> dict[str, set[str]]:
+        """The grade_ids of each assignment."""
+        return {stem: {grade_id(cell) for cell in master.cells} - {""} for stem, master in self.masters.items()}
+
+    def key(self, submission: Submission) -> str:
+        """A hash of all that the marks follow from."""
+        content = b"" if submission.path.is_symlink() else submission.path.read_bytes()
+        master = nbformat.writes(self.masters[submission.assignment]) if submission.assignment else ""
+        rest = json.dumps([submission.student, master, self.seed, self.limit, self.walled, self._program])
+        return hashlib.sha256(content + rest.encode()).hexdigest()
+
+    def grade(self, submission: Submission) -> Result:
+        """Runs one submission; whatever is in it, this returns, unless something of ours fails: GradingError."""
+        result = Result(
+            submission.student,
+            submission.assignment,
+            submission.path.name,
+            self.key(submission),
+            submission.problem,
+            self.walled,
+        )
+        if not submission.assignment:
+            return result
+        master = self.masters[submission.assignment]
+        points = tool.questions(master)
+        result.questions = {name: _mark(0, full, submission.problem) for name, full in points.items()}
+        result.free = {
+            grade_id(cell): {"possible": cell.metadata.nbgrader.points, "text": ""} for cell in _free_cells(master)
+        }
+        if submission.notebook is None:
+            return result
+        rebuilt = rebuild(master, self.students[submission.assignment], submission.notebook)
+        result.notes = rebuilt.notes
+        for name, text in rebuilt.free.items():
+            result.free[name]["text"] = text
+        begin = time.perf_counter()
+        outcomes = self._run(rebuilt)
+        result.seconds = round(time.perf_counter() - begin, 2)
+        for name, full in points.items():
+            error = outcomes[name].error
+            result.questions[name] = _mark(0 if error else full, full, error)
+        result.cells = list(_shown(rebuilt, outcomes))
+        return result
+
+    def _run(self, rebuilt: Rebuilt) -> dict[str, Outcome]:
+        """How each code cell ended, by its place for the student's own and by its grade_id for all others."""
+        steps = list(_steps(rebuilt, self.seed))
+        names = tool.asked(rebuilt.notebook) + tool.asked(self.masters_of(rebuilt))
+        return {each.name: each for each in run(steps, sorted(set(names)), self.start, self.limit)}
+
+    def masters_of(self, rebuilt: Rebuilt) -> NotebookNode:
+        """The master that a notebook was rebuilt from."""
+        return self.masters[Path(rebuilt.notebook.metadata.vaelib.source).stem]
+
+
+def _mark(points: int, possible: int, message: str) -> dict[str, Any]:
+    return {"points": points, "possible": possible, "message": message[: report.MESSAGE]}
+
+
+def _free_cells(master: NotebookNode) -> list[NotebookNode]:
+    return [
+        cell for cell in master.cells if cell.cell_type == "markdown" and cell.metadata.get("nbgrader", {}).get("grade")
+    ]
+
+
+def _steps(rebuilt: Rebuilt, seed: int | None) -> Iterator[Step]:
+    """The code cells up to the last test; an answer that is not there is not run, lest its stub hide another cell's."""
+    cells = list(zip(rebuilt.notebook.cells, rebuilt.owners, strict=True))
+    tests = [place for place, (cell, _) in enumerate(cells) if cell.metadata.get("nbgrader", {}).get("points")]
+    for place, (cell, owner) in enumerate(cells[: max(tests, default=-1) + 1]):
+        if cell.cell_type != "code":
+            continue
+        if owner == EXTRA:
+            yield Step(STUDENT, f"cell {place}", cell.source)
+        elif owner != "master" or not cell.metadata.get("nbgrader", {}).get("solution"):
+            yield tool.step(cell, cell.source, seed)
+
+
+def _shown(rebuilt: Rebuilt, outcomes: dict[str, Outcome]) -> Iterator[dict[str, str]]:
+    """The student's own cells with what they printed, for the feedback; nothing of the teacher's."""
+    for place, (cell, owner) in enumerate(zip(rebuilt.notebook.cells, rebuilt.owners, strict=True)):
+        if owner == "master":
+            continue
+        name = grade_id(cell) or f"cell {place}"
+        outcome = outcomes.get(name, Outcome(name))
+        yield {
+            "name": grade_id(cell),
+            "kind": cell.cell_type,
+            "source": cell.source[: report.SHOWN],
+            "output": outcome.output[: report.SHOWN],
+            "error": outcome.error[: report.MESSAGE],
+        }
+
+
+# A folder of submissions
+
+
+def grade_all(
+    grader: Grader, submissions: list[Submission], out: Path, again: bool = False, jobs: int = 2
+) -> list[Result]:
+    """Grades what is new or changed, stores each result as soon as it is there, and returns all of them."""
+    results: dict[int, Result] = {}
+    waiting: dict[int, Submission] = {}
+    for place, submission in enumerate(submissions):
+        stored = None if again else _stored(_place(out, submission))
+        if stored is not None and stored.key == grader.key(submission):
+            results[place] = stored
+        else:
+            waiting[place] = submission
+    with ThreadPoolExecutor(jobs) as pool:
+        running = {pool.submit(_graded, grader, submission): place for place, submission in waiting.items()}
+        for future in as_completed(running):
+            place = running[future]
+            results[place] = result = future.result()
+            _store(_place(out, submissions[place]), result)
+            print(f"{len(results)}/{len(submissions)} {result.student} {result.assignment or result.file}", flush=True)
+    _restore(out, submissions, results)
+    return [results[place] for place in range(len(submissions))]
+
+
+def _graded(grader: Grader, submission: Submission) -> Result:
+    """The result, also where this program itself failed: then it says so, and the next run tries again."""
+    try:
+        return grader.grade(submission)
+    except Exception as error:
+        reason = f"not graded, by a fault of the grading: {type(error).__name__}: {error}"
+        return Result(submission.student, submission.assignment, submission.path.name, problem=reason)
+
+
+def _place(out: Path, submission: Submission) -> Path:
+    name = submission.assignment or f"file-{hashlib.sha256(submission.path.name.encode()).hexdigest()[:8]}"
+    return out / "results" / report.safe(submission.student) / f"{name}.json"
+
+
+def _text(result: Result) -> str:
+    return json.dumps(asdict(result), indent=1, ensure_ascii=False) + "\n"
+
+
+def _store(path: Path, result: Result) -> None:
+    tool.write(path, _text(result).encode())
+
+
+def _stored(path: Path) -> Result | None:
+    try:
+        return Result(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _restore(out: Path, submissions: list[Submission], results: dict[int, Result]) -> None:
+    """Without a wall an answer can write where the teacher can: what it changed among the results is put back."""
+    for place, result in results.items():
+        path = _place(out, submissions[place])
+        if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != _text(result):
+            print(f"{path.name} of {result.student} was changed while grading; it is put back", file=sys.stderr)
+            _store(path, result)
+
+
+# The commands
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Grades submissions: marks per question, and feedback.")
+    parser.add_argument("submissions", type=Path, nargs="?", help="the folder with what was handed in")
+    parser.add_argument("--out", type=Path, help="where marks and feedback go; default: SUBMISSIONS-graded beside it")
+    parser.add_argument("--seed", type=int, help="the seed of the tests, in place of the one in the notebooks")
+    parser.add_argument("--limit", type=float, default=LIMIT, help="seconds that a cell may take (%(default)g)")
+    parser.add_argument("--jobs", type=int, default=2, help="submissions at the same time (%(default)d)")
+    parser.add_argument("--again", action="store_true", help="grade also what has not changed")
+    parser.add_argument("--report", action="store_true", help="grade nothing, write marks and feedback anew")
+    parser.add_argument("--gradescope", type=Path, nargs=2, metavar=("NOTEBOOK", "JSON"), help="grade one notebook")
+    parser.add_argument("--root", type=Path, default=ROOT, help="the folder of the book that holds the assignments")
+    options = parser.parse_args(arguments)
+    if not options.submissions and not options.gradescope:
+        parser.error("name the folder with the submissions: make grade SUBMISSIONS=folder")
+    if options.submissions and not options.submissions.is_dir():
+        parser.error(f"there is no folder {options.submissions}: make one, with a folder or a file for each student")
+    if why := wall.why_no_wall():
+        print(f"Warning: answers are NOT walled in: {why}.", file=sys.stderr)
+        print("They can read your files and use your network. Grade strangers' code elsewhere.", file=sys.stderr)
+    grader = Grader(options.root, options.seed, options.limit)
+    if options.gradescope:
+        return _gradescope(grader, *options.gradescope)
+    folder = options.submissions.resolve()
+    out = (options.out or folder.with_name(f"{folder.name}-graded")).resolve()
+    if out == folder or out.is_relative_to(folder):
+        parser.error("--out lies in the submissions' folder, which is never written to: name another one")
+    submissions = collect(folder, grader.grade_ids())
+    if not submissions:
+        print(f"There is no notebook below {options.submissions}.", file=sys.stderr)
+        return 1
+    begin = time.monotonic()
+    results = grade_all(grader, submissions, out, options.again, options.jobs)
+    report.write(out, [asdict(result) for result in results])
+    print(
+        f"{len(results)} submissions in {(time.monotonic() - begin) / 60:.1f} minutes: {out / 'marks.csv'}, feedback/"
+    )
+    failed = [result for result in results if result.problem]
+    for result in failed:
+        print(f"{result.student}, {result.file}: {result.problem}", file=sys.stderr)
+    return 0
+
+
+def _gradescope(grader: Grader, notebook: Path, target: Path) -> int:
+    """One notebook, graded into the file that Gradescope reads."""
+    (submission,) = [each for each in collect(notebook.parent, grader.grade_ids()) if each.path == notebook]
+    tool.write(target, json.dumps(report.gradescope(asdict(grader.grade(submission))), indent=1).encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
