@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import assignments as tool
-import nbformat
 from grading import report, wall
 from grading.collect import Submission, collect
 from grading.rebuild import EXTRA, Rebuilt, grade_id, rebuild
@@ -67,7 +66,7 @@ class Grader:
     def key(self, submission: Submission) -> str:
         """A hash of all that the marks follow from."""
         content = b"" if submission.path.is_symlink() else submission.path.read_bytes()
-        master = nbformat.writes(self.masters[submission.assignment]) if submission.assignment else ""
+        master = submission.assignment and self.masters[submission.assignment].metadata.vaelib.source_sha256
         rest = json.dumps([submission.student, master, self.seed, self.limit, self.walled, self._program])
         return hashlib.sha256(content + rest.encode()).hexdigest()
 

@@ -14,7 +14,7 @@ MOODLE = re.compile(r"_\d+_assignsubmission_file.*$")
 
 @dataclass
 class Submission:
-    """A file that was handed in: whose, for what ('' where nobody can tell), and the notebook or what is wrong with it."""
+    """A file that was handed in: whose, for what ('' where nobody can tell), and the notebook, or what is wrong."""
 
     path: Path
     student: str
@@ -70,9 +70,10 @@ def _assignment(notebook: NotebookNode | None, parts: tuple[str, ...], grade_ids
     """By most of the cells, else by what the notebook says of itself, else by the names of file and folder."""
     if notebook is not None:
         own = {grade_id(cell) for cell in notebook.cells} | {cell.id for cell in notebook.cells}
-        shared = Counter({stem: len(own & ids) for stem, ids in grade_ids.items()}).most_common(2)
-        if shared and shared[0][1] > len(grade_ids[shared[0][0]]) / 2 and shared[0][1] > (shared + [("", 0)])[1][1]:
-            return shared[0][0]
+        shared = Counter({stem: len(own & ids) for stem, ids in grade_ids.items()})
+        (best, most), *others = shared.most_common()
+        if most > len(grade_ids[best]) / 2 and all(most > fewer for _, fewer in others):
+            return best
         says = notebook.metadata.get("vaelib")
         stem = Path(str(says.get("source", ""))).stem if isinstance(says, dict) else ""
         if stem in grade_ids:

@@ -1,7 +1,7 @@
-"""Makes of what a student handed in a notebook to run: the master's locked cells, the student's answers, the rest kept.
+"""Makes of what was handed in a notebook to run: the master's locked cells, the student's answers, and the rest kept.
 
-A cell is known by its grade_id, else by its id (a student version has the grade_id there too), else, if it is locked, by
-its text. Whatever else there is counts as the student's own and keeps its place. The file itself is never written.
+A cell is known by its grade_id, else by its id (a student version has the grade_id there too), else, if it is locked,
+by its text. Whatever else there is counts as the student's own and keeps its place. The file itself is never written.
 """
 
 import copy
@@ -67,13 +67,9 @@ def _cleaned(cell: NotebookNode) -> NotebookNode | None:
     if not text.strip():
         return None
     kind = cell.get("cell_type") if cell.get("cell_type") in ("code", "markdown", "raw") else "raw"
-    make = {
-        "code": nbformat.v4.new_code_cell,
-        "markdown": nbformat.v4.new_markdown_cell,
-        "raw": nbformat.v4.new_raw_cell,
-    }
+    make = getattr(nbformat.v4, f"new_{kind}_cell")
     metadata = cell.get("metadata")
-    return make[kind](text, metadata=metadata if isinstance(metadata, dict) else {}, id=str(cell.get("id", "none")))
+    return make(text, metadata=metadata if isinstance(metadata, dict) else {}, id=str(cell.get("id", "none")))
 
 
 def grade_id(cell: NotebookNode) -> str:
@@ -83,7 +79,7 @@ def grade_id(cell: NotebookNode) -> str:
 
 
 def rebuild(master: NotebookNode, student: NotebookNode, submission: NotebookNode) -> Rebuilt:
-    """Puts the submission's answers and extra cells into the master, `student` being the version that was handed out."""
+    """Puts the submission's answers and extra cells into the master; `student` is the version that was handed out."""
     places = _places(student, submission)
     found: dict[int, NotebookNode] = {}
     extras: dict[int, list[NotebookNode]] = {}
@@ -146,10 +142,9 @@ def _chosen(
         cell.source = student.source
         return cell, MASTER, [f"The answer cell {name!r} was not found; what other cells define counts."]
     cell.source = handed_in.source
-    if handed_in.cell_type != master.cell_type:
-        if master.cell_type == "code":
-            cell.source = student.source
-            return cell, MASTER, [f"The answer cell {name!r} was no code cell any more, so that it did not run."]
+    if handed_in.cell_type != master.cell_type and master.cell_type == "code":
+        cell.source = student.source
+        return cell, MASTER, [f"The answer cell {name!r} was no code cell any more, so that it did not run."]
     return cell, ANSWER, []
 
 
@@ -161,7 +156,7 @@ def _extra(cell: NotebookNode) -> NotebookNode:
 
 
 def _free_answers(master: NotebookNode, student: NotebookNode, rebuilt: Rebuilt) -> dict[str, str]:
-    """The texts that a person marks, '' where there is none; one whose cell is lost is looked for in the other cells."""
+    """The texts that a person marks, '' for none; one whose cell is lost is looked for in the cells of one's own."""
     blank = {grade_id(cell): cell.source.strip() for cell in student.cells}
     answers = {}
     for cell, owner in zip(rebuilt.notebook.cells, rebuilt.owners, strict=True):

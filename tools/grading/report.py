@@ -42,10 +42,10 @@ def read_manual(out: Path) -> dict[str, Any]:
 def sums(result: dict[str, Any]) -> dict[str, Any]:
     """The points so far, those that can be had, and whether free answers wait for a person."""
     free = result["free"].values()
+    every = [*result["questions"].values(), *free]
     return {
-        "points": sum(each["points"] for each in result["questions"].values())
-        + sum(each.get("points", 0) for each in free),
-        "possible": sum(each["possible"] for each in [*result["questions"].values(), *free]),
+        "points": sum(each.get("points", 0) for each in every),
+        "possible": sum(each["possible"] for each in every),
         "waiting": sum(each["possible"] for each in free if "points" not in each),
     }
 
