@@ -7,7 +7,7 @@ PY := $(if $(filter Windows_NT,$(OS)),.venv/Scripts/python.exe,.venv/bin/python)
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadscope
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab book notebooks assignments assignments-proof check test bench clean
+.PHONY: help setup lab book notebooks assignments assignments-proof grade gradebook check test bench clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 26
@@ -34,6 +34,12 @@ assignments: setup  ## regenerate the student versions in notebooks/assignments/
 
 assignments-proof: setup  ## minutes: every mutant of the solutions loses marks, 100 seeds give no false alarm
 	$(PYTEST) --dist load -rP tests/proofs/prove_assignments.py
+
+grade: setup  ## grade a class: SUBMISSIONS=folder; marks and feedback go to folder-graded (GRADE_ARGS="--seed 7")
+	$(PY) tools/grade.py "$(SUBMISSIONS)" $(GRADE_ARGS)
+
+gradebook: setup  ## the marks into nbgrader's gradebook, a person's marks out: SUBMISSIONS=folder (GRADE_ARGS=--serve)
+	$(PY) tools/gradebook.py "$(SUBMISSIONS)" $(GRADE_ARGS)
 
 check: setup  ## the fast checks: lint, format, types, notebooks in step with their sources
 	$(PY) -m ruff check .

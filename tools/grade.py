@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import assignments as tool
+import nbformat
 from grading import report, wall
 from grading.collect import Submission, collect
 from grading.rebuild import EXTRA, Rebuilt, grade_id, rebuild
@@ -70,8 +71,8 @@ class Grader:
         rest = json.dumps([submission.student, master, self.seed, self.limit, self.walled, self._program])
         return hashlib.sha256(content + rest.encode()).hexdigest()
 
-    def grade(self, submission: Submission) -> Result:
-        """Runs one submission; whatever is in it, this returns, unless something of ours fails: GradingError."""
+    def grade(self, submission: Submission) -> tuple[Result, NotebookNode | None]:
+        """Runs one submission, whatever is in it; the result, and the notebook as it ran, for the teacher alone."""
         result = Result(
             submission.student,
             submission.assignment,
@@ -81,37 +82,26 @@ class Grader:
             self.walled,
         )
         if not submission.assignment:
-            return result
-        master = self.masters[submission.assignment]
-        points = tool.questions(master)
-        result.questions = {name: _mark(0, full, submission.problem) for name, full in points.items()}
+            return result, None
+        master, student = self.masters[submission.assignment], self.students[submission.assignment]
+        rebuilt = rebuild(master, student, submission.notebook or student)
+        result.notes = [] if submission.problem else rebuilt.notes
         result.free = {
-            grade_id(cell): {"possible": cell.metadata.nbgrader.points, "text": ""} for cell in _free_cells(master)
+            grade_id(cell): {"possible": cell.metadata.nbgrader.points, "text": rebuilt.free[grade_id(cell)]}
+            for cell in _free_cells(master)
         }
-        if submission.notebook is None:
-            return result
-        rebuilt = rebuild(master, self.students[submission.assignment], submission.notebook)
-        result.notes = rebuilt.notes
-        for name, text in rebuilt.free.items():
-            result.free[name]["text"] = text
-        begin = time.perf_counter()
-        outcomes = self._run(rebuilt)
-        result.seconds = round(time.perf_counter() - begin, 2)
-        for name, full in points.items():
-            error = outcomes[name].error
+        outcomes: dict[str, Outcome] = {}
+        if submission.notebook is not None:
+            begin = time.perf_counter()
+            # The names are the master's: an answer that defines others, those of the tests' tools say, changes nothing.
+            steps = run(list(_steps(rebuilt, self.seed)), tool.asked(master), self.start, self.limit)
+            outcomes = {outcome.name: outcome for outcome in steps}
+            result.seconds = round(time.perf_counter() - begin, 2)
+        for name, full in tool.questions(master).items():
+            error = submission.problem or outcomes[name].error
             result.questions[name] = _mark(0 if error else full, full, error)
-        result.cells = list(_shown(rebuilt, outcomes))
-        return result
-
-    def _run(self, rebuilt: Rebuilt) -> dict[str, Outcome]:
-        """How each code cell ended, by its place for the student's own and by its grade_id for all others."""
-        steps = list(_steps(rebuilt, self.seed))
-        names = tool.asked(rebuilt.notebook) + tool.asked(self.masters_of(rebuilt))
-        return {each.name: each for each in run(steps, sorted(set(names)), self.start, self.limit)}
-
-    def masters_of(self, rebuilt: Rebuilt) -> NotebookNode:
-        """The master that a notebook was rebuilt from."""
-        return self.masters[Path(rebuilt.notebook.metadata.vaelib.source).stem]
+        result.cells = list(_shown(rebuilt, outcomes)) if outcomes else []
+        return result, _executed(rebuilt, outcomes, result)
 
 
 def _mark(points: int, possible: int, message: str) -> dict[str, Any]:
@@ -153,6 +143,26 @@ def _shown(rebuilt: Rebuilt, outcomes: dict[str, Outcome]) -> Iterator[dict[str,
         }
 
 
+def _executed(rebuilt: Rebuilt, outcomes: dict[str, Outcome], result: Result) -> NotebookNode:
+    """The notebook with what its cells printed and how they failed, and on top what was put right."""
+    notebook = rebuilt.notebook
+    for place, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code":
+            outcome = outcomes.get(grade_id(cell) or f"cell {place}", Outcome(""))
+            cell.outputs = [nbformat.v4.new_output("stream", text=outcome.output)] if outcome.output else []
+            if outcome.error:
+                kind, _, message = outcome.error.partition(": ")
+                cell.outputs.append(
+                    nbformat.v4.new_output("error", ename=kind, evalue=message, traceback=[outcome.error])
+                )
+    if remarks := [result.problem] * bool(result.problem) + result.notes:
+        notebook.cells.insert(0, nbformat.v4.new_markdown_cell("\n".join(f"- {remark}" for remark in remarks)))
+    notebook.metadata.vaelib.free = {name: each["text"] for name, each in result.free.items()}
+    for place, cell in enumerate(notebook.cells):  # ids of files that were put together may be there twice
+        cell.id = grade_id(cell) or f"cell-{place}"
+    return notebook
+
+
 # A folder of submissions
 
 
@@ -172,33 +182,54 @@ def grade_all(
         running = {pool.submit(_graded, grader, submission): place for place, submission in waiting.items()}
         for future in as_completed(running):
             place = running[future]
-            results[place] = result = future.result()
-            _store(_place(out, submissions[place]), result)
-            print(f"{len(results)}/{len(submissions)} {result.student} {result.assignment or result.file}", flush=True)
+            results[place], notebook = future.result()
+            if notebook is not None:
+                tool.write(_place(out, submissions[place], "notebooks"), nbformat.writes(notebook).encode())
+            tool.write(_place(out, submissions[place]), _text(results[place]).encode())
+            print(
+                f"{len(results)}/{len(submissions)} {results[place].student} {submissions[place].path.name}", flush=True
+            )
     _restore(out, submissions, results)
+    current = {_place(out, submission) for submission in submissions}
+    for path in (out / "results").glob("*/file-*.json"):  # files that nobody could place and that are gone now
+        if path not in current:
+            path.unlink()
     return [results[place] for place in range(len(submissions))]
 
 
-def _graded(grader: Grader, submission: Submission) -> Result:
+def _graded(grader: Grader, submission: Submission) -> tuple[Result, NotebookNode | None]:
     """The result, also where this program itself failed: then it says so, and the next run tries again."""
     try:
         return grader.grade(submission)
     except Exception as error:
         reason = f"not graded, by a fault of the grading: {type(error).__name__}: {error}"
-        return Result(submission.student, submission.assignment, submission.path.name, problem=reason)
+        return Result(submission.student, submission.assignment, submission.path.name, problem=reason), None
 
 
-def _place(out: Path, submission: Submission) -> Path:
+def write_report(out: Path) -> list[Result]:
+    """Writes marks and feedback of all stored results."""
+    results = [result for path in sorted((out / "results").glob("*/*.json")) if (result := _stored(path))]
+    report.write(out, [asdict(result) for result in results])
+    return results
+
+
+def output_folder(submissions: Path, out: Path | None) -> Path:
+    """Where marks and feedback go; never into the submissions' folder."""
+    folder = submissions.resolve()
+    out = (out or folder.with_name(f"{folder.name}-graded")).resolve()
+    if out == folder or out.is_relative_to(folder):
+        raise SystemExit("--out lies in the submissions' folder, which is never written to: name another one")
+    return out
+
+
+def _place(out: Path, submission: Submission, kind: str = "results") -> Path:
     name = submission.assignment or f"file-{hashlib.sha256(submission.path.name.encode()).hexdigest()[:8]}"
-    return out / "results" / report.safe(submission.student) / f"{name}.json"
+    suffix = ".json" if kind == "results" else ".ipynb"
+    return out / kind / report.safe(submission.student) / f"{name}{suffix}"
 
 
 def _text(result: Result) -> str:
     return json.dumps(asdict(result), indent=1, ensure_ascii=False) + "\n"
-
-
-def _store(path: Path, result: Result) -> None:
-    tool.write(path, _text(result).encode())
 
 
 def _stored(path: Path) -> Result | None:
@@ -214,7 +245,7 @@ def _restore(out: Path, submissions: list[Submission], results: dict[int, Result
         path = _place(out, submissions[place])
         if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != _text(result):
             print(f"{path.name} of {result.student} was changed while grading; it is put back", file=sys.stderr)
-            _store(path, result)
+            tool.write(path, _text(result).encode())
 
 
 # The commands
@@ -228,7 +259,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--limit", type=float, default=LIMIT, help="seconds that a cell may take (%(default)g)")
     parser.add_argument("--jobs", type=int, default=2, help="submissions at the same time (%(default)d)")
     parser.add_argument("--again", action="store_true", help="grade also what has not changed")
-    parser.add_argument("--report", action="store_true", help="grade nothing, write marks and feedback anew")
     parser.add_argument("--gradescope", type=Path, nargs=2, metavar=("NOTEBOOK", "JSON"), help="grade one notebook")
     parser.add_argument("--root", type=Path, default=ROOT, help="the folder of the book that holds the assignments")
     options = parser.parse_args(arguments)
@@ -243,9 +273,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.gradescope:
         return _gradescope(grader, *options.gradescope)
     folder = options.submissions.resolve()
-    out = (options.out or folder.with_name(f"{folder.name}-graded")).resolve()
-    if out == folder or out.is_relative_to(folder):
-        parser.error("--out lies in the submissions' folder, which is never written to: name another one")
+    out = output_folder(folder, options.out)
     submissions = collect(folder, grader.grade_ids())
     if not submissions:
         print(f"There is no notebook below {options.submissions}.", file=sys.stderr)
@@ -265,7 +293,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _gradescope(grader: Grader, notebook: Path, target: Path) -> int:
     """One notebook, graded into the file that Gradescope reads."""
     (submission,) = [each for each in collect(notebook.parent, grader.grade_ids()) if each.path == notebook]
-    tool.write(target, json.dumps(report.gradescope(asdict(grader.grade(submission))), indent=1).encode())
+    tool.write(target, json.dumps(report.gradescope(asdict(grader.grade(submission)[0])), indent=1).encode())
     return 0
 
 
