@@ -36,10 +36,10 @@ assignments-proof: setup  ## minutes: every mutant of the solutions loses marks,
 	$(PYTEST) --dist load -rP tests/proofs/prove_assignments.py
 
 grade: setup  ## grade a class: SUBMISSIONS=folder; marks and feedback go to folder-graded (GRADE_ARGS="--seed 7")
-	$(PY) tools/grade.py "$(SUBMISSIONS)" $(GRADE_ARGS)
+	$(PY) tools/grade.py $(if $(SUBMISSIONS),"$(SUBMISSIONS)") $(GRADE_ARGS)
 
 gradebook: setup  ## the marks into nbgrader's gradebook, a person's marks out: SUBMISSIONS=folder (GRADE_ARGS=--serve)
-	$(PY) tools/gradebook.py "$(SUBMISSIONS)" $(GRADE_ARGS)
+	$(PY) tools/gradebook.py $(if $(SUBMISSIONS),"$(SUBMISSIONS)") $(GRADE_ARGS)
 
 check: setup  ## the fast checks: lint, format, types, notebooks in step with their sources
 	$(PY) -m ruff check .

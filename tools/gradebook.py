@@ -39,6 +39,11 @@ def environment() -> Path:
     return python
 
 
+def _path(python: Path) -> dict[str, str]:
+    """The surroundings of that environment: nbgrader starts programs of it by name (alembic)."""
+    return os.environ | {"PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+
+
 def course(out: Path, stems: list[str], python: Path) -> Path:
     """The course's folder, with the assignments in it as nbgrader wants them; its gradebook is kept."""
     folder = out / "nbgrader"
@@ -47,16 +52,17 @@ def course(out: Path, stems: list[str], python: Path) -> Path:
     tool.write(folder / "nbgrader_config.py", config.encode())
     for assignment in tool.assignments(ROOT):
         source = folder / "source" / assignment.stem
-        if assignment.stem in stems and _changed(source / f"{assignment.stem}.ipynb", assignment):
+        release = folder / "release" / assignment.stem / f"{assignment.stem}.ipynb"  # the last thing to be made
+        if assignment.stem in stems and _changed(release, assignment):
             if problems := tool.write_masters(ROOT, [assignment.stem], source):
                 raise SystemExit("\n".join(problems))
             command = [python, "-m", "nbgrader", "generate_assignment", assignment.stem, "--force", "--log-level=WARN"]
-            subprocess.run(command, cwd=folder, check=True)
+            subprocess.run(command, cwd=folder, check=True, env=_path(python))
     return folder
 
 
 def _changed(path: Path, assignment: tool.Assignment) -> bool:
-    """Whether a master is missing or was made from another source."""
+    """Whether a notebook is missing or was made from another source."""
     if not path.is_file():
         return True
     made_from = json.loads(path.read_text(encoding="utf-8"))["metadata"]["vaelib"]["source_sha256"]
@@ -82,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{folder / 'gradebook.db'} has the marks; marks.csv and feedback/ have what a person gave")
     if options.serve:
         print("Mark by hand under Nbgrader > Formgrader > Manual Grading, then run make gradebook once more.")
-        subprocess.run([python, "-m", "jupyterlab"], cwd=folder, check=False)
+        subprocess.run([python, "-m", "jupyterlab"], cwd=folder, check=False, env=_path(python))
     return 0
 
 
