@@ -201,7 +201,7 @@ def _wall() -> list[str]:
         "--gid",
         "65534",
     ]
-    words += ["--proc", "/proc", "--dev", "/dev", *_small("/tmp")]
+    words += ["--proc", "/proc", "--dev", "/dev", *_small("/dev/shm"), *_small("/tmp")]
     for place in ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/alternatives"):
         if Path(place).is_symlink():
             words += ["--symlink", os.readlink(place), place]
@@ -213,7 +213,8 @@ def _wall() -> list[str]:
             words += ["--ro-bind", str(place), str(place)]
     for file in map(Path, glob.glob(f"{_fonts()}/fontlist-*.json")):
         words += ["--ro-bind", str(file), f"/tmp/matplotlib/{file.name}"]  # its making takes seconds
-    return [*words, "--chdir", "/tmp"]
+    # What bubblewrap itself puts under these is a disk in memory too, and without a bound.
+    return [*words, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp"]
 
 
 @functools.cache
