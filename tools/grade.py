@@ -9,6 +9,7 @@ is never written to. What a person gave for free answers is read from DIR/manual
 """
 
 import argparse
+import functools
 import hashlib
 import json
 import sys
@@ -51,12 +52,12 @@ class Result:
 class Grader:
     """The assignments, read once, and how they are run."""
 
-    def __init__(self, root: Path = ROOT, seed: int | None = None, limit: float = LIMIT, start: Any = wall.bounded):
-        self.seed, self.limit, self.start = seed, limit, start
+    def __init__(self, root: Path = ROOT, seed: int | None = None, limit: float = LIMIT, start: Any = None):
+        self.walled = start is None and not wall.why_no_wall()
+        self.seed, self.limit, self.start = seed, limit, start or functools.partial(wall.bounded, self.walled)
         found = {assignment.stem: assignment for assignment in tool.assignments(root)}
         self.masters = {stem: tool.master(assignment) for stem, assignment in found.items()}
         self.students = {stem: tool.student(assignment) for stem, assignment in found.items()}
-        self.walled = start is wall.bounded and not wall.why_no_wall()
         program = [*sorted((ROOT / "tools/grading").glob("*.py")), Path(__file__)]
         self._program = hashlib.sha256(b"".join(path.read_bytes() for path in program)).hexdigest()
 

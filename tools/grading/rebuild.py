@@ -54,6 +54,8 @@ def read(path: Path) -> NotebookNode:
                 "it holds the marks of an unfinished merge (<<<<<<<): resolve them, open it once, and hand it in again"
             ) from None
         raise SubmissionError(f"it is no notebook that can be read ({type(error).__name__}: {error})"[:300]) from None
+    if not isinstance(notebook.get("metadata"), dict):
+        notebook.metadata = nbformat.from_dict({})
     notebook.cells = [cell for cell in map(_cleaned, cells) if cell is not None]
     if not notebook.cells:
         raise SubmissionError("there is no cell in it")

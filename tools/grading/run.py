@@ -16,7 +16,7 @@ from typing import Any
 from grading import wall
 from grading.session import Ended, Session
 
-LOCKED, STUDENT, TEST = "locked", "student", "test"
+LOCKED, OURS, STUDENT, TEST = "locked", "ours", "student", "test"
 CLOSING = 10  # seconds
 PATIENCE = 300  # seconds for starting anew, on a machine under load
 
@@ -57,8 +57,9 @@ def run(
     while done < len(steps):
         # Each pair of processes lasts until the answers' one ends; the next pair runs again what the rest needs.
         for place, outcome, ended in _pair(steps, done, names, start, limit):
-            if ended:
-                steps[place] = replace(steps[place], source="pass")
+            if ended:  # it does not run again over there; what is locked still does over here
+                locked = steps[place].kind in (LOCKED, OURS)
+                steps[place] = replace(steps[place], kind=OURS) if locked else replace(steps[place], source="pass")
             if place >= done:  # a cell before that ends the process only when it runs again has been told of already
                 yield outcome
                 done += 1
@@ -81,7 +82,7 @@ def _pair(
             yield place, outcome, ended
             place += 1
     except EOFError:
-        if steps[place].kind == LOCKED:
+        if steps[place].kind in (LOCKED, OURS):
             raise GradingError(f"the locked cell {steps[place].name!r} cannot be run") from None
         yield place, Outcome(steps[place].name, "the process of the tests ended, or had to be ended"), True
     finally:
@@ -127,7 +128,7 @@ def _step(session: Session, space: dict[str, Any], step: Step, names: list[str])
             for name in names:
                 space.pop(name, None)
             space.update(session.names(names))
-        else:
+        elif step.kind != OURS:
             error, output = session.run(step.source)
         if step.kind != STUDENT:
             try:

@@ -47,14 +47,18 @@ class Session:
     def run(self, source: str) -> tuple[str, str]:
         """Runs a cell; its error, '' if there was none, and its output."""
         answer = self._ask({"do": "run", "source": source})
-        return str(answer["error"]), str(answer["output"])
+        with self._believed():
+            return str(answer["error"]), str(answer["output"])
 
     def names(self, names: list[str]) -> dict[str, Any]:
         """What is defined of the names: functions as stand-ins, other things by value."""
         found = self._ask({"do": "names", "names": names})
-        return {
-            str(name): wire.Answer(str(name), self.call) if value is None else value[0] for name, value in found.items()
-        }
+        with self._believed():
+            return {
+                name: wire.Answer(name, self.call) if found[name] is None else found[name][0]
+                for name in names  # and of no others: they could be those of our tools
+                if name in found
+            }
 
     def call(self, name: str, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:
         """Calls a function of the answers; raises the error that it raised."""
@@ -69,6 +73,21 @@ class Session:
             "grad_mode": torch.is_grad_enabled(),
         }
         answer = self._ask(request)
+        with self._believed():
+            self._take_over(answer, tensors, arguments)
+            error = _error(*answer["error"]) if "error" in answer else None
+        if error:
+            raise error
+        with self._believed():
+            if "graph" not in answer:
+                return answer["value"]
+            inputs = [tensor for tensor in tensors if tensor.requires_grad]
+            outputs = _Graph.apply(self, answer["graph"], answer["value"], *inputs)
+            return _replaced(answer["value"], iter(outputs))
+
+    @staticmethod
+    def _take_over(answer: Any, tensors: list[Tensor], arguments: Any) -> None:
+        """What the call changed of the parameters, generators and optimizers that it was given."""
         with torch.no_grad():
             for place, value, grad in answer["parameters"]:
                 if isinstance(tensors[place], torch.nn.Parameter):  # nothing else may be changed from over there
@@ -80,20 +99,16 @@ class Session:
                 state.set_state(value.get_state())
             else:
                 state.load_state_dict(value)
-        if "error" in answer:
-            raise _error(*answer["error"])
-        if "graph" not in answer:
-            return answer["value"]
-        inputs = [tensor for tensor in tensors if tensor.requires_grad]
-        outputs = _Graph.apply(self, answer["graph"], answer["value"], *inputs)
-        return _replaced(answer["value"], iter(outputs))
 
     def backward(self, graph: int, slopes: list[Tensor]) -> list[Tensor | None]:
         """The gradients of a call's arguments, from those of its values."""
         answer = self._ask({"do": "backward", "graph": graph, "slopes": slopes})
-        if "error" in answer:
-            raise _error(*answer["error"])
-        return list(answer["value"])
+        with self._believed():
+            error = _error(*answer["error"]) if "error" in answer else None
+        if error:
+            raise error
+        with self._believed():
+            return list(answer["value"])
 
     def forget(self) -> None:
         """Lets go of what was kept for backward passes."""
@@ -102,6 +117,15 @@ class Session:
     def close(self) -> str:
         """Ends the process; how it had ended, if it had."""
         return self._process.stop()
+
+    @contextlib.contextmanager
+    def _believed(self) -> Iterator[None]:
+        """Takes a reply apart; one that has another form than ours is an answer's forgery, and ends the process."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError):
+            self.close()
+            raise Ended("the process of the answers sent what is no reply, and was ended") from None
 
     def _ask(self, request: dict[str, Any]) -> Any:
         frame = wire.encode(request)

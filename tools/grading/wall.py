@@ -24,11 +24,12 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 PRELOAD = [
-    *("torch.distributions", "matplotlib.pyplot", "IPython.core.interactiveshell", "cloudpickle"),
+    *("torch.distributions", "torch._dynamo", "matplotlib.pyplot", "IPython.core.interactiveshell", "cloudpickle"),
     *("vaelib.figures", "vaelib.distributions", "vaelib.exact"),
 ]
 MEMORY = 2 * 2**30  # bytes that answers may take beside the libraries
 PROCESSES = 20
+LOOK_FOR = "import importlib.util as i, sys; sys.exit(not all(map(i.find_spec, ('torch', 'vaelib'))))"
 LOOK = 0.1  # seconds between two looks of the watch
 
 
@@ -37,9 +38,9 @@ def forked() -> "Forked":
     return Forked()
 
 
-def bounded() -> "Program":
-    """A program of its own with bounds, and behind the wall where there is one."""
-    return Program()
+def bounded(walled: bool) -> "Program | Forked":
+    """A program of its own with bounds, behind the wall if that is said; Windows knows no such bounds."""
+    return Forked() if os.name == "nt" else Program(walled)
 
 
 def context() -> multiprocessing.context.BaseContext:
@@ -57,31 +58,35 @@ class Forked:
     def __init__(self) -> None:
         how = multiprocessing.get_context("spawn" if os.name == "nt" else "fork")
         self.connection, there = how.Pipe()
-        self._process = how.Process(target=_serve, args=(there, self.connection), daemon=True)
+        self._process = how.Process(target=_serve, args=(there,), daemon=True)
         self._process.start()
         there.close()
 
     def stop(self) -> str:
         """Ends it; says how it ended, if it had ended by itself."""
-        self._process.join(0.05)
-        code = self._process.exitcode
+        for _ in range(5):  # `join` would wait for a pipe that was closed over there
+            if (code := self._process.exitcode) is not None:
+                break
+            time.sleep(0.01)
         self._process.kill()
         self._process.join()
         self.connection.close()
         return "" if code is None else f" with the exit status {code}"
 
 
-def _serve(there: Connection, here: Connection) -> None:
+def _serve(there: Connection) -> None:
     from grading import answers
 
-    here.close()  # a copy, with which this process would never see that the other end is gone
+    if os.name != "nt":  # copies of whatever else was open: one could talk to others, and keep them waiting
+        os.closerange(3, there.fileno())
+        os.closerange(there.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
     answers.serve(there)
 
 
 class Program:
     """A new Python that imports the libraries itself, with bounds, watched, behind the wall if there is one."""
 
-    def __init__(self) -> None:
+    def __init__(self, walled: bool) -> None:
         here, there = socket.socketpair()
         self._others = {child.pid for child in psutil.Process().children()}
         self._folder = tempfile.TemporaryDirectory(prefix="answers-", ignore_cleanup_errors=True)
@@ -89,7 +94,7 @@ class Program:
         environment = {"PATH": os.defpath, "HOME": "/tmp", "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"}
         environment["PYTHONPATH"] = str(ROOT / "tools")
         program = [sys.executable, "-m", "grading.answers", str(there.fileno()), str(MEMORY)]
-        if why_no_wall():
+        if not walled:
             environment |= {"HOME": self._folder.name, "MPLCONFIGDIR": _fonts()}
             command = program
         else:
@@ -181,9 +186,7 @@ def why_no_wall() -> str:
         return "bubblewrap, which walls answers in, is for Linux alone"
     if shutil.which("bwrap") is None:
         return "bubblewrap is not installed (Debian and Ubuntu: sudo apt install bubblewrap)"
-    tried = subprocess.run(
-        [*_wall(), sys.executable, "-c", "import torch, vaelib"], capture_output=True, text=True, check=False
-    )
+    tried = subprocess.run([*_wall(), sys.executable, "-c", LOOK_FOR], capture_output=True, text=True, check=False)
     return f"bubblewrap does not work here: {tried.stderr.strip()[-300:]}" if tried.returncode else ""
 
 
