@@ -31,6 +31,7 @@ wire = importlib.import_module("grading.wire")
 run = importlib.import_module("grading.run").run
 step = importlib.import_module("grading.run").Step
 
+WALLED = functools.partial(wall.bounded, True)
 walled = pytest.mark.skipif(bool(wall.why_no_wall()), reason=wall.why_no_wall() or "answers are walled in")
 
 
