@@ -32,8 +32,8 @@ notebooks: setup  ## regenerate notebooks/ from book/ where a chapter changed (A
 assignments: setup  ## regenerate the student versions in notebooks/assignments/ from book/assignments/
 	$(PY) tools/assignments.py
 
-assignments-proof: setup  ## minutes: every mutant of the solutions loses marks, 100 seeds give no false alarm
-	$(PYTEST) --dist load -rP tests/proofs/prove_assignments.py
+assignments-proof: setup  ## half an hour: mutants of the solutions, 100 seeds, and a hostile class of 30
+	OMP_NUM_THREADS=1 $(PY) -m pytest -o timeout=7200 -rP tests/proofs/prove_grading.py tests/proofs/prove_assignments.py
 
 grade: setup  ## grade a class: SUBMISSIONS=folder; marks and feedback go to folder-graded (GRADE_ARGS="--seed 7")
 	$(PY) tools/grade.py $(if $(SUBMISSIONS),"$(SUBMISSIONS)") $(GRADE_ARGS)
