@@ -238,6 +238,10 @@ def test_what_a_person_gave_is_in_marks_and_feedback(tmp_path, grader):
     assert "merge_markers,01_gaussian_kl,3,20,0" in (out / "totals.csv").read_text("utf-8")
     page = (out / "feedback/merge_markers.html").read_text("utf-8")
     assert "3 of 4" in page and "&lt;b&gt;Well&lt;/b&gt; argued" in page
+    given["merge_markers"][classroom.STEM]["words"]["answer"] = "the hash of another answer"
+    (out / "manual.json").write_text(json.dumps(given), encoding="utf-8")
+    grade.write_report(out)
+    assert "merge_markers,01_gaussian_kl,words,,4,to be marked" in (out / "marks.csv").read_text("utf-8")
 
 
 def test_gradescope_gets_a_test_for_each_question(tmp_path):

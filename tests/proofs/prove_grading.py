@@ -5,6 +5,7 @@ Run by `make assignments-proof`. Without bubblewrap it fails: what is claimed is
 
 import importlib
 import socketserver
+import subprocess
 import sys
 import threading
 import time
@@ -61,3 +62,44 @@ def test_nobody_in_the_class_gets_more_or_less_than_is_deserved(tmp_path, server
     assert given == deserved
     assert contents(folder) == before and classroom.written() == [] and asked == []
     assert {result.walled for result in results.values()} == {True}
+
+
+MARK = """\
+import sys
+from nbgrader.api import Gradebook
+
+with Gradebook(sys.argv[1]) as book:
+    notebook = book.find_submission_notebook("{stem}", "{stem}", "honest_all_right")
+    grade = next(grade for grade in notebook.grades if grade.name == "words")
+    assert grade.needs_manual_grade and grade.auto_score is None
+    grade.manual_score, grade.needs_manual_grade = 3, False
+    next(comment for comment in notebook.comments if comment.name == "words").manual_comment = "Well argued"
+    book.db.commit()
+    print(notebook.score, notebook.max_score, notebook.needs_manual_grade)
+"""
+
+
+def test_what_a_person_gives_in_nbgraders_gradebook_arrives_and_waits_again_when_the_answer_changes(tmp_path):
+    gradebook = importlib.import_module("gradebook")
+    folder, out = tmp_path / "submissions", tmp_path / "submissions-graded"
+    students = [classroom.honest_all_right, classroom.honest_half_done, classroom.merge_markers]
+    deserved = classroom.seat(folder, students)
+    assert grade.main([str(folder)]) == 0
+    assert gradebook.main([str(folder)]) == 0
+    words = f"honest_all_right,{classroom.STEM},words,"
+    assert f"{words},4,to be marked by a person" in (out / "marks.csv").read_text("utf-8")
+    database = f"sqlite:///{out / 'nbgrader/gradebook.db'}"
+    command = [gradebook.environment(), "-c", MARK.format(stem=classroom.STEM), database]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert told == [f"{sum(deserved['honest_all_right'].values()) + 3:.1f}", "20.0", "False"]
+    for _ in range(2):
+        assert gradebook.main([str(folder)]) == 0
+        assert f"{words}3.0,4,Well argued" in (out / "marks.csv").read_text("utf-8")
+        assert "Well argued" in (out / "feedback/honest_all_right.html").read_text("utf-8")
+    desk = classroom.Desk(folder / "honest_all_right")
+    desk.answer_all()
+    desk.cell("words").source = "Another answer."
+    desk.hand_in()
+    assert grade.main([str(folder)]) == 0
+    assert gradebook.main([str(folder)]) == 0
+    assert f"{words},4,to be marked by a person" in (out / "marks.csv").read_text("utf-8")

@@ -4,6 +4,7 @@ python nbgrader_side.py COURSE RESULTS MANUAL: the course's folder, the folder w
 the marks for free answers to. A free answer that has changed since it was marked waits to be marked again.
 """
 
+import hashlib
 import json
 import shutil
 import sys
@@ -51,7 +52,11 @@ def enter(book: Gradebook, course: Path, notebooks: Path, student: str, result: 
             grade.needs_manual_grade = True
         else:
             comments = [comment.comment or "" for comment in notebook.comments if comment.name == grade.name]
-            marks[grade.name] = {"points": grade.manual_score + (grade.extra_credit or 0), "comment": "".join(comments)}
+            marks[grade.name] = {
+                "points": grade.manual_score + (grade.extra_credit or 0),
+                "comment": "".join(comments),
+                "answer": hashlib.sha256(result["free"][grade.name]["text"].encode()).hexdigest(),
+            }
     book.db.commit()
     return marks
 

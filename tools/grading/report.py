@@ -21,7 +21,9 @@ def write(out: Path, results: list[dict[str, Any]]) -> None:
     for result in results:
         given = manual.get(safe(result["student"]), {}).get(result["assignment"], {})
         for name, free in result["free"].items():
-            free |= {key: given[name][key] for key in ("points", "comment") if name in given and key in given[name]}
+            mark = given.get(name, {})
+            if mark.get("answer") in (None, _hash(free["text"])):  # else it is the mark of another answer
+                free |= {key: mark[key] for key in ("points", "comment") if key in mark}
     _write(out / "marks.csv", _table(_marks(results)))
     _write(out / "totals.csv", _table(_totals(results)))
     page = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
@@ -68,6 +70,10 @@ def safe(student: str) -> str:
     if plain == student:
         return plain
     return f"{plain or 'student'}-{hashlib.sha256(student.encode('utf-8', 'replace')).hexdigest()[:8]}"
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _marks(results: list[dict[str, Any]]) -> Iterable[list[object]]:
