@@ -203,6 +203,15 @@ def blank(cell: NotebookNode) -> str:
     return "\n".join(kept).rstrip()
 
 
+def illustrated(assignment: Assignment) -> NotebookNode:
+    """The master with its pictures in the cells that name them."""
+    notebook = master(assignment)
+    for index, cell in enumerate(notebook.cells):
+        if cell.cell_type == "markdown":
+            _attach_picture(assignment, cell, assignment.place(notebook, index))
+    return notebook
+
+
 def _attach_picture(assignment: Assignment, cell: NotebookNode, place: str) -> None:
     """Puts the pictures that a Markdown cell names into the cell itself, so that the notebook is one file."""
 
@@ -298,10 +307,7 @@ def write_masters(root: Path, stems: list[str], folder: Path) -> list[str]:
         if stems and assignment.stem not in stems:
             continue
         try:
-            notebook = master(assignment)
-            for index, cell in enumerate(notebook.cells):
-                if cell.cell_type == "markdown":
-                    _attach_picture(assignment, cell, assignment.place(notebook, index))
+            notebook = illustrated(assignment)
             write(folder / f"{assignment.stem}.ipynb", notebooks.serialise(notebook).encode())
         except NotebookError as error:
             found.append(str(error))

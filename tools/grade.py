@@ -56,7 +56,7 @@ class Grader:
         self.walled = start is None and not wall.why_no_wall()
         self.seed, self.limit, self.start = seed, limit, start or functools.partial(wall.bounded, self.walled)
         found = {assignment.stem: assignment for assignment in tool.assignments(root)}
-        self.masters = {stem: tool.master(assignment) for stem, assignment in found.items()}
+        self.masters = {stem: tool.illustrated(assignment) for stem, assignment in found.items()}
         self.students = {stem: tool.student(assignment) for stem, assignment in found.items()}
         program = [*sorted((ROOT / "tools/grading").glob("*.py")), Path(__file__)]
         self._program = hashlib.sha256(b"".join(path.read_bytes() for path in program)).hexdigest()

@@ -34,7 +34,8 @@ def enter(book: Gradebook, course: Path, notebooks: Path, student: str, result: 
     try:
         book.find_submission(stem, student)
     except MissingEntry:
-        book.add_submission(stem, student)
+        with book.db.no_autoflush:  # else SQLAlchemy warns of each part that is not in the database yet
+            book.add_submission(stem, student)
     shown = course / "autograded" / student / stem / f"{stem}.ipynb"
     before = free_answers(shown)
     shown.parent.mkdir(parents=True, exist_ok=True)
