@@ -49,7 +49,7 @@ check: setup  ## the fast checks: lint, format, types, notebooks in step with th
 	$(PY) tools/assignments.py --check
 
 test: check  ## every test, every notebook included
-	@$(PY) tools/browser.py
+	@$(PY) tools/programs.py
 	$(PYTEST) tests
 	$(PYTEST) -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout=300 --ignore=notebooks/assignments notebooks
 

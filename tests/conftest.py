@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 _ROOT = Path(__file__).resolve().parents[1]
-_FINDER = _ROOT / "tools/browser.py"
+_FINDER = _ROOT / "tools/programs.py"
 _RUN_ALL = """async () => {
     await jupyterapp.restored;
     await jupyterapp.shell.currentWidget.sessionContext.ready;
@@ -26,7 +26,7 @@ _RUN_ALL = """async () => {
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """A browser of the Chromium family; without one the tests that need it are skipped, saying so."""
-    spec = importlib.util.spec_from_file_location("tools_browser", _FINDER)
+    spec = importlib.util.spec_from_file_location("tools_programs", _FINDER)
     finder = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(finder)
     path = finder.find()

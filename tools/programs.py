@@ -1,11 +1,13 @@
-"""Finds a browser of the Chromium family for the tests of the site, and installs Debian's where that is easy.
+"""Finds what the tests need besides Python: a browser of the Chromium family, and bubblewrap on Linux.
 
-`python tools/browser.py` is part of `make test`. It never fails: without a browser those tests are skipped, saying so.
+`python tools/programs.py` is part of `make test`. It installs Debian's where that is easy, and never fails: without a
+browser the tests of the site are skipped, without bubblewrap those of the wall around answers, saying so.
 """
 
 import os
 import shutil
 import subprocess
+import sys
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 PLACES = (
@@ -31,25 +33,33 @@ def as_root() -> list[str] | None:
     return sudo if allowed else None
 
 
-def install(prefix: list[str]) -> None:
-    """Install Debian's chromium; without a network this gives up after seconds."""
+def install(prefix: list[str], packages: list[str]) -> None:
+    """Install Debian's packages; without a network this gives up after seconds."""
     quick = ["-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=10", "-o", "Acquire::https::Timeout=10"]
     apt = [*prefix, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", *quick]
-    for command in (["update"], ["install", "--yes", "--no-install-recommends", "chromium"]):
+    for command in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
         # apt's talk of hundreds of packages helps nobody; what went wrong shows in the message of main.
         if subprocess.run([*apt, *command], stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode:
             return
 
 
+def missing() -> dict[str, str]:
+    """Debian's packages that are wanted here, each with what is skipped without it."""
+    wanted = {} if find() else {"chromium": "the browser tests"}
+    if sys.platform == "linux" and shutil.which("bwrap") is None:
+        wanted["bubblewrap"] = "the tests of the wall around answers"
+    return wanted
+
+
 def main() -> None:
-    if find():
+    if not (wanted := missing()):
         return
     prefix = as_root()
     if prefix is not None:
-        print("Installing Debian's chromium for the browser tests (about a minute, 400 MB) ...", flush=True)
-        install(prefix)
-    if not find():
-        print("No Chromium or Chrome here: the browser tests will be skipped. Install one to run them.", flush=True)
+        print(f"Installing Debian's {', '.join(wanted)} for the tests (chromium: a minute, 400 MB) ...", flush=True)
+        install(prefix, list(wanted))
+    for package, tests in missing().items():
+        print(f"No {package} here: {tests} will be skipped. Install it to run them.", flush=True)
 
 
 if __name__ == "__main__":
