@@ -20,7 +20,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "tools"))  # as where the scripts are run; last, since their names may be others' too
 tool = importlib.import_module("assignments")
-grade = importlib.import_module("grade")
+grade = importlib.import_module("grading.grade")
 classroom = importlib.import_module("classroom")
 collect = importlib.import_module("grading.collect")
 rebuild = importlib.import_module("grading.rebuild")

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import assignments as tool
-import grade
+from grading import grade
 
 ROOT = Path(__file__).resolve().parents[1]
 NBGRADER = "nbgrader>=0.9.5,<0.10"

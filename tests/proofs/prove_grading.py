@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests")]
-grade = importlib.import_module("grade")
+grade = importlib.import_module("grading.grade")
 classroom = importlib.import_module("classroom")
 collect = importlib.import_module("grading.collect")
 wall = importlib.import_module("grading.wall")

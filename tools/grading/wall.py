@@ -25,7 +25,7 @@ import psutil
 ROOT = Path(__file__).resolve().parents[2]
 PRELOAD = [
     *("torch.distributions", "torch._dynamo", "matplotlib.pyplot", "IPython.core.interactiveshell", "cloudpickle"),
-    *("vaelib.figures", "vaelib.distributions", "vaelib.exact"),
+    *("psutil", "vaelib.figures", "vaelib.distributions", "vaelib.exact", "vaelib.cvae", "sklearn.datasets"),
 ]
 MEMORY = 2 * 2**30  # bytes that answers may take beside the libraries
 PROCESSES = 20
