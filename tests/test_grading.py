@@ -293,12 +293,19 @@ def look():
         found["wrote"] = True
     except OSError:
         found["wrote"] = False
+    found["room"] = []
+    for place in ("/tmp", "/dev/shm", "/dev", "/"):
+        try:
+            pathlib.Path(place, "much").write_bytes(bytes(150 * 2**20))
+            found["room"].append(place)
+        except OSError:
+            pass
     import vaelib.exact
     return found
 """
     test = (
         "assert look() == {'network': [], 'processes': [], 'secret': False, 'book': False, 'git': False, "
-        "'wrote': False}, look()"
+        "'wrote': False, 'room': []}, look()"
     )
     (_, outcome) = run(
         [step("student", "one", source), step("test", "two", test)], ["look"], functools.partial(wall.bounded, True), 30
@@ -573,6 +580,37 @@ def test_whose_a_file_is_and_for_what_in_each_known_layout(tmp_path, grader):
     assert placed == {"ada", "bob", "cyd", "Dan Moe", "Eva Li"}
     lost = {each.path.name: each.problem for each in found if not each.assignment}
     assert "a link" in lost["link.ipynb"] and "none of the assignments" in lost["notes.ipynb"]
+
+
+def test_two_people_of_one_name_are_two(tmp_path, grader):
+    for number in (11, 12):
+        classroom.Desk(tmp_path / f"Bob Ray_{number}_assignsubmission_file").hand_in()
+    classroom.Desk(tmp_path / "Ada Li_13_assignsubmission_file").hand_in()
+    found = {each.student for each in collect.collect(tmp_path, grader.grade_ids())}
+    assert found == {"Bob Ray (11)", "Bob Ray (12)", "Ada Li"}
+
+
+def test_who_is_taken_out_of_the_folder_is_no_longer_in_the_table(tmp_path, grader):
+    folder, out = tmp_path / "submissions", tmp_path / "graded"
+    hand_in(folder, classroom.merge_markers, classroom.file_cut_short)
+    for count in (2, 1):
+        grade.grade_all(grader, collect.collect(folder, grader.grade_ids()), out)
+        grade.write_report(out)
+        assert len((out / "totals.csv").read_text("utf-8").splitlines()) == count + 1
+        assert len(list((out / "feedback").glob("*.html"))) == count
+        shutil.rmtree(folder / "merge_markers", ignore_errors=True)
+    assert len(list((out / "results").glob("*/*.json"))) == 2  # kept, should it come back
+
+
+def test_what_a_cell_prints_after_a_test_is_not_in_the_feedback(tmp_path, grader):
+    desk = classroom.Desk(tmp_path / "spy")
+    desk.add("print('before')")
+    desk.add("print('after')", before="words")
+    desk.answer(kl="seen = []\ndef kl_gaussian(*inputs):\n    seen.extend(inputs)\nprint('in between')")
+    desk.hand_in()
+    (submission,) = collect.collect(tmp_path, grader.grade_ids())
+    result, _ = grader.grade(submission)
+    assert [cell["output"].strip() for cell in result.cells if cell["output"]] == ["before"]
 
 
 def test_of_two_files_the_newest_that_can_be_read_counts(tmp_path, grader):

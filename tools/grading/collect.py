@@ -9,7 +9,7 @@ from nbformat import NotebookNode
 
 from grading.rebuild import SubmissionError, grade_id, read
 
-MOODLE = re.compile(r"_\d+_assignsubmission_file.*$")
+MOODLE = re.compile(r"_(\d+)_assignsubmission_file.*$")
 
 
 @dataclass
@@ -36,8 +36,9 @@ def collect(folder: Path, grade_ids: dict[str, set[str]]) -> list[Submission]:
     ]
     found: dict[tuple[str, str], Submission] = {}
     lost = []
-    for path in paths:
-        submission = _submission(path, folder, grade_ids)
+    submissions = [_submission(path, folder, grade_ids) for path in paths]
+    _namesakes(submissions, folder)
+    for submission in submissions:
         if not submission.assignment:
             lost.append(submission)
             continue
@@ -46,6 +47,23 @@ def collect(folder: Path, grade_ids: dict[str, set[str]]) -> list[Submission]:
         if other is None or _is_better(submission, other):
             found[key] = submission
     return [*found.values(), *lost]
+
+
+def _namesakes(submissions: list[Submission], folder: Path) -> None:
+    """Adds Moodle's number to a name that two people have, as different numbers for the same assignment show."""
+    numbers: dict[tuple[str, str], set[str]] = {}
+    for submission in submissions:
+        key = submission.student, submission.assignment
+        numbers.setdefault(key, set()).add(_number(submission.path, folder))
+    shared = {student for (student, assignment), found in numbers.items() if assignment and len(found) > 1}
+    for submission in submissions:
+        if submission.student in shared:
+            submission.student += f" ({_number(submission.path, folder) or 'no number'})"
+
+
+def _number(path: Path, folder: Path) -> str:
+    found = MOODLE.search(path.relative_to(folder).parts[0])
+    return found[1] if found else ""
 
 
 def _is_better(new: Submission, old: Submission) -> bool:

@@ -22,6 +22,7 @@ from grading.rebuild import EXTRA, Rebuilt, grade_id, rebuild
 from grading.run import STUDENT, Outcome, Step, run
 
 ROOT = Path(__file__).resolve().parents[2]
+INDEX = "results/index.json"
 LIMIT = 20.0  # seconds for a cell; a whole solution takes 5
 
 
@@ -122,8 +123,10 @@ def _steps(rebuilt: Rebuilt, seed: int | None) -> Iterator[Step]:
 
 
 def _shown(rebuilt: Rebuilt, outcomes: dict[str, Outcome]) -> Iterator[dict[str, str]]:
-    """The student's own cells with what they printed, for the feedback; nothing of the teacher's."""
+    """The student's own cells, for the feedback, and what they printed up to the first test: not what a test passed."""
+    tested = False
     for place, (cell, owner) in enumerate(zip(rebuilt.notebook.cells, rebuilt.owners, strict=True)):
+        tested = tested or bool(cell.metadata.get("nbgrader", {}).get("points"))
         if owner == "master":
             continue
         name = grade_id(cell) or f"cell {place}"
@@ -132,7 +135,7 @@ def _shown(rebuilt: Rebuilt, outcomes: dict[str, Outcome]) -> Iterator[dict[str,
             "name": grade_id(cell),
             "kind": cell.cell_type,
             "source": cell.source[: report.SHOWN],
-            "output": outcome.output[: report.SHOWN],
+            "output": "" if tested else outcome.output[: report.SHOWN],
             "error": outcome.error[: report.MESSAGE],
         }
 
@@ -184,10 +187,8 @@ def grade_all(
                 f"{len(results)}/{len(submissions)} {results[place].student} {submissions[place].path.name}", flush=True
             )
     _restore(out, submissions, results)
-    current = {_place(out, submission) for submission in submissions}
-    for path in (out / "results").glob("*/file-*.json"):  # files that nobody could place and that are gone now
-        if path not in current:
-            path.unlink()
+    index = [str(_place(out, submission).relative_to(out)) for submission in submissions]
+    tool.write(out / INDEX, json.dumps(index, indent=1).encode())
     return [results[place] for place in range(len(submissions))]
 
 
@@ -201,8 +202,9 @@ def _graded(grader: Grader, submission: Submission) -> tuple[Result, NotebookNod
 
 
 def write_report(out: Path) -> list[Result]:
-    """Writes marks and feedback of all stored results."""
-    results = [result for path in sorted((out / "results").glob("*/*.json")) if (result := _stored(path))]
+    """Writes marks and feedback of what was in the submissions' folder last; other results stay stored."""
+    index = json.loads((out / INDEX).read_text(encoding="utf-8"))
+    results = [result for place in sorted(index) if (result := _stored(out / place))]
     report.write(out, [asdict(result) for result in results])
     return results
 

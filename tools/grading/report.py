@@ -27,6 +27,8 @@ def write(out: Path, results: list[dict[str, Any]]) -> None:
     _write(out / "marks.csv", _table(_marks(results)))
     _write(out / "totals.csv", _table(_totals(results)))
     page = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
+    for path in (out / "feedback").glob("*.html"):
+        path.unlink()
     students: dict[str, list[dict[str, Any]]] = {}
     for result in sorted(results, key=lambda each: (each["student"], each["assignment"])):
         students.setdefault(result["student"], []).append(result | {"sums": sums(result)})
@@ -60,7 +62,7 @@ def gradescope(result: dict[str, Any]) -> dict[str, Any]:
     ]
     output = "\n".join([result["problem"], *result["notes"]]).strip()
     score = sum(test["score"] for test in tests)  # asked for where there is no test, as for a file that is no notebook
-    head = {"score": score, "output": output, "visibility": "visible", "execution_time": result["seconds"]}
+    head = {"score": score, "output": output, "visibility": "after_published", "execution_time": result["seconds"]}
     return {**head, "tests": tests}
 
 
