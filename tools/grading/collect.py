@@ -36,7 +36,7 @@ def collect(folder: Path, grade_ids: dict[str, set[str]]) -> list[Submission]:
     ]
     found: dict[tuple[str, str], Submission] = {}
     lost = []
-    submissions = [_submission(path, folder, grade_ids) for path in paths]
+    submissions = [identify(path, folder, grade_ids) for path in paths]
     _namesakes(submissions, folder)
     for submission in submissions:
         if not submission.assignment:
@@ -68,10 +68,12 @@ def _number(path: Path, folder: Path) -> str:
 
 def _is_better(new: Submission, old: Submission) -> bool:
     """Of two files for the same assignment one that can be read counts, then the newer one."""
-    return (new.notebook is not None, new.path.stat().st_mtime) > (old.notebook is not None, old.path.stat().st_mtime)
+    age = (each.path.lstat().st_mtime for each in (new, old))  # of a link itself: what it names may not be there
+    return (new.notebook is not None, next(age)) > (old.notebook is not None, next(age))
 
 
-def _submission(path: Path, folder: Path, grade_ids: dict[str, set[str]]) -> Submission:
+def identify(path: Path, folder: Path, grade_ids: dict[str, set[str]]) -> Submission:
+    """Whose a file below a folder is, and for what."""
     parts = path.relative_to(folder).parts
     notebook, problem = None, ""
     try:

@@ -17,7 +17,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from grading import report, wall
-from grading.collect import Submission, collect
+from grading.collect import Submission, collect, identify
 from grading.rebuild import EXTRA, Rebuilt, grade_id, rebuild
 from grading.run import STUDENT, Outcome, Step, run
 
@@ -61,10 +61,13 @@ class Grader:
 
     def key(self, submission: Submission) -> str:
         """A hash of all that the marks follow from."""
-        content = b"" if submission.path.is_symlink() else submission.path.read_bytes()
+        content = ""
+        if submission.notebook is not None:
+            with submission.path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
         master = submission.assignment and self.masters[submission.assignment].metadata.vaelib.source_sha256
-        rest = json.dumps([submission.student, master, self.seed, self.limit, self.walled, self._program])
-        return hashlib.sha256(content + rest.encode()).hexdigest()
+        run = [master, self.seed, self.limit, self.walled, self._program]
+        return hashlib.sha256(json.dumps([submission.student, submission.problem, content, *run]).encode()).hexdigest()
 
     def grade(self, submission: Submission) -> tuple[Result, NotebookNode | None]:
         """Runs one submission, whatever is in it; the result, and the notebook as it ran, for the teacher alone."""
@@ -203,7 +206,8 @@ def _graded(grader: Grader, submission: Submission) -> tuple[Result, NotebookNod
 
 def write_report(out: Path) -> list[Result]:
     """Writes marks and feedback of what was in the submissions' folder last; other results stay stored."""
-    index = json.loads((out / INDEX).read_text(encoding="utf-8"))
+    found = [str(path.relative_to(out)) for path in (out / "results").glob("*/*.json")]
+    index = json.loads((out / INDEX).read_text(encoding="utf-8")) if (out / INDEX).is_file() else found
     results = [result for place in sorted(index) if (result := _stored(out / place))]
     report.write(out, [asdict(result) for result in results])
     return results
@@ -288,6 +292,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _gradescope(grader: Grader, notebook: Path, target: Path) -> int:
     """One notebook, graded into the file that Gradescope reads."""
-    (submission,) = [each for each in collect(notebook.parent, grader.grade_ids()) if each.path == notebook]
+    submission = identify(notebook, notebook.parent, grader.grade_ids())
     tool.write(target, json.dumps(report.gradescope(asdict(grader.grade(submission)[0])), indent=1).encode())
     return 0

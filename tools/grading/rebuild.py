@@ -38,7 +38,10 @@ def read(path: Path) -> NotebookNode:
         raise SubmissionError("it is a link or no file: hand in the notebook itself")
     if path.stat().st_size > LARGEST:
         raise SubmissionError(f"it has more than {LARGEST // 2**20} MB: clear the outputs and hand it in again")
-    text = path.read_bytes().decode("utf-8-sig", errors="replace")
+    try:
+        text = path.read_bytes().decode("utf-8-sig", errors="replace")
+    except OSError as error:
+        raise SubmissionError(f"the file cannot be read: {error.strerror}") from None
     if not text.strip():
         raise SubmissionError("the file is empty")
     try:
