@@ -79,7 +79,7 @@ def graded(tmp_path_factory):
 
 
 @pytest.mark.parametrize("student", [student.__name__ for student in QUICK])
-def test_a_student_gets_exactly_what_is_deserved(graded, student):
+def test_a_student_gets_exactly_what_is_deserved(graded, student):  # FAULTS 55, 56
     _, _, deserved, results = graded
     result = results[student]
     assert points(result) == deserved[student], result.questions
@@ -139,7 +139,7 @@ def _read(path: Path):
     return notebook
 
 
-def test_grading_again_runs_nothing_and_gives_the_same(graded, monkeypatch):
+def test_grading_again_runs_nothing_and_gives_the_same(graded, monkeypatch):  # FAULTS 58
     folder, out, _, results = graded
     grader = grade.Grader(start=wall.forked)
     monkeypatch.setattr(grader, "grade", lambda submission: pytest.fail("it was run again"))
@@ -149,7 +149,7 @@ def test_grading_again_runs_nothing_and_gives_the_same(graded, monkeypatch):
     }
 
 
-def test_after_a_crash_what_was_graded_stays_and_the_rest_is_graded(tmp_path, grader, monkeypatch):
+def test_after_a_crash_what_was_graded_stays_and_the_rest_is_graded(tmp_path, grader, monkeypatch):  # FAULTS 58
     folder, out = tmp_path / "submissions", tmp_path / "graded"
     deserved = hand_in(folder, classroom.honest_nothing_done, classroom.merge_markers, classroom.file_cut_short)
     submissions = collect.collect(folder, grader.grade_ids())
@@ -278,7 +278,7 @@ def test_a_folder_without_a_notebook_is_named(tmp_path, capsys):
 
 
 @walled
-def test_behind_the_wall_there_is_no_network_no_file_of_ours_and_no_other_process(tmp_path):
+def test_behind_the_wall_there_is_no_network_no_file_of_ours_and_no_other_process(tmp_path):  # FAULTS 57
     secret = tmp_path / "secret"
     secret.write_text("the solutions", encoding="utf-8")
     source = f"""\
@@ -536,6 +536,15 @@ def test_a_cell_that_ends_its_process_is_run_once_and_those_before_it_again():
     found = {outcome.name: outcome.error for outcome in run(steps, ["f"])}
     ended = "the process of the answers ended with the exit status"
     assert found == {"a": "", "b": f"{ended} 3", "c": "", "d": "", "e": f"{ended} 4", "g": f"{ended} 4"}
+
+
+def test_output_without_end_costs_its_own_question_and_is_not_kept():  # FAULTS 55
+    source = "def f():\n    while True:\n        print('x' * 10**6)\ndef g():\n    print('y' * 10**6)\n    return 1"
+    steps = [step("student", "one", source), step("test", "two", "f()"), step("student", "three", "g()")]
+    _, two, three, four = run([*steps, step("test", "four", "assert g() == 1")], ["f", "g"], limit=2)
+    assert two.error == "it took more than 2 seconds, and was ended"
+    assert len(three.output) < 11_000 and three.output.endswith("[cut]")
+    assert four.error == ""
 
 
 def test_no_process_is_left_behind(tmp_path):
