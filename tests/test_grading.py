@@ -547,20 +547,17 @@ def test_output_without_end_costs_its_own_question_and_is_not_kept():  # FAULTS 
     assert four.error == ""
 
 
-def test_no_process_is_left_behind(tmp_path):
-    marker = tmp_path.name
-    outcomes(f"def f():\n    return {marker!r}", "assert f()")
+def test_no_process_is_left_behind():
     psutil = importlib.import_module("psutil")
+    outcomes("x = 1", "pass")  # starts the process that the others are copied from, which stays
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    assert outcomes("def f():\n    return 1", "assert f() == 1") == [""]
     for _ in range(50):
-        left = [
-            child
-            for child in psutil.Process().children(recursive=True)
-            if "resource_tracker" not in str(child.cmdline())
-        ]
-        if len(left) <= 1:  # the process that the others are copied from stays
+        left = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
+        if not left:
             break
         threading.Event().wait(0.1)
-    assert len(left) <= 1, left
+    assert left == []
 
 
 # Whose a file is
