@@ -18,7 +18,7 @@ from nbformat import NotebookNode
 
 from grading import report, wall
 from grading.collect import Submission, collect, identify
-from grading.rebuild import EXTRA, Rebuilt, grade_id, rebuild
+from grading.rebuild import EXTRA, MASTER, Rebuilt, grade_id, rebuild
 from grading.run import STUDENT, Outcome, Step, run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,7 +121,7 @@ def _steps(rebuilt: Rebuilt, seed: int | None) -> Iterator[Step]:
             continue
         if owner == EXTRA:
             yield Step(STUDENT, f"cell {place}", cell.source)
-        elif owner != "master" or not cell.metadata.get("nbgrader", {}).get("solution"):
+        elif owner != MASTER or not cell.metadata.get("nbgrader", {}).get("solution"):
             yield tool.step(cell, cell.source, seed)
 
 
@@ -130,7 +130,7 @@ def _shown(rebuilt: Rebuilt, outcomes: dict[str, Outcome]) -> Iterator[dict[str,
     tested = False
     for place, (cell, owner) in enumerate(zip(rebuilt.notebook.cells, rebuilt.owners, strict=True)):
         tested = tested or bool(cell.metadata.get("nbgrader", {}).get("points"))
-        if owner == "master":
+        if owner == MASTER:
             continue
         name = grade_id(cell) or f"cell {place}"
         outcome = outcomes.get(name, Outcome(name))
