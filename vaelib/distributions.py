@@ -17,12 +17,21 @@ LOG_2PI = math.log(2 * math.pi)
 def kl_standard_normal(mu: Tensor, log_var: Tensor) -> Tensor:
     """Return the KL divergence of N(mu, sigma^2) from the standard normal prior.
 
-    ``KL(N(mu, sigma^2) || N(0, 1)) = 1/2 sum_k (mu_k^2 + sigma_k^2 - 1 - log sigma_k^2)``, log_var = log sigma^2.
+    ``KL(N(mu, sigma^2) || N(0, 1)) = 1/2 sum_k (mu_k^2 + sigma_k^2 - 1 - log sigma_k^2)``.
     Computed with ``expm1``, it is never negative, also where rounding makes the plain formula so.
 
-    Shapes: ``(..., K), (..., K) -> (...)``, in nats.
-    Raises: ValueError if the last dimensions differ.
-    Source: Kingma and Welling (2014), appendix B; chapter 1.
+    Args:
+        mu: the mean.
+        log_var: the logarithm of the variance, ``log sigma^2``.
+
+    Shapes:
+        ``(..., K), (..., K) -> (...)``, in nats.
+
+    Raises:
+        ValueError: if the last dimensions differ.
+
+    Source:
+        Kingma and Welling (2014), appendix B; chapter 1.
     """
     mu, log_var = _operands(mu=mu, log_var=log_var)
     log_var = _held(log_var)
@@ -30,13 +39,24 @@ def kl_standard_normal(mu: Tensor, log_var: Tensor) -> Tensor:
 
 
 def kl_gaussian(mu_q: Tensor, log_var_q: Tensor, mu_p: Tensor, log_var_p: Tensor) -> Tensor:
-    """Return the KL divergence of one diagonal Gaussian from another, KL(q || p).
+    """Return the KL divergence of one diagonal Gaussian from another, ``KL(q || p)``.
 
     ``1/2 sum_k (sigma_q^2 / sigma_p^2 - 1 - log(sigma_q^2 / sigma_p^2) + (mu_q - mu_p)^2 / sigma_p^2)``.
 
-    Shapes: four times ``(..., K) -> (...)``, in nats.
-    Raises: ValueError if the last dimensions differ.
-    Source: chapter 1, where it is derived line by line.
+    Args:
+        mu_q: the mean of q.
+        log_var_q: the logarithm of the variance of q, ``log sigma_q^2``.
+        mu_p: the mean of p.
+        log_var_p: the logarithm of the variance of p, ``log sigma_p^2``.
+
+    Shapes:
+        ``(..., K)`` four times ``-> (...)``, in nats.
+
+    Raises:
+        ValueError: if the last dimensions differ.
+
+    Source:
+        Chapter 1, where it is derived line by line.
     """
     mu_q, log_var_q, mu_p, log_var_p = _operands(mu_q=mu_q, log_var_q=log_var_q, mu_p=mu_p, log_var_p=log_var_p)
     log_var_p = _held(log_var_p)
@@ -50,9 +70,19 @@ def gaussian_log_prob(x: Tensor, mu: Tensor, log_var: Tensor | float) -> Tensor:
 
     ``log N(x; mu, sigma^2) = -1/2 sum_d (log 2 pi + log sigma_d^2 + (x_d - mu_d)^2 / sigma_d^2)``.
 
-    Shapes: ``(..., D), (..., D), (..., D) -> (...)``, in nats; ``log_var`` may also be one number for all dimensions.
-    Raises: ValueError if the last dimensions differ.
-    Source: chapter 1.
+    Args:
+        x: the points.
+        mu: the mean.
+        log_var: the logarithm of the variance, ``log sigma^2``; one number may stand for all dimensions.
+
+    Shapes:
+        ``(..., D), (..., D), (..., D) -> (...)``, in nats.
+
+    Raises:
+        ValueError: if the last dimensions differ.
+
+    Source:
+        Chapter 1.
     """
     x, mu = _operands(x=x, mu=mu)
     log_var = torch.as_tensor(log_var, dtype=x.dtype, device=x.device)
@@ -69,9 +99,19 @@ def bernoulli_log_prob(x: Tensor, logits: Tensor, check: bool = True) -> Tensor:
     ``log p(x) = sum_d (x_d log s(l_d) + (1 - x_d) log(1 - s(l_d)))`` with the logistic function ``s``. Grey values
     between 0 and 1 are accepted, as the field does, though the result is then not a log probability (chapter 10).
 
-    Shapes: ``(..., D), (..., D) -> (...)``, in nats.
-    Raises: ValueError if the last dimensions differ, or (with ``check``) if a pixel lies outside [0, 1].
-    Source: Kingma and Welling (2014), appendix C.1; chapter 7.
+    Args:
+        x: the pixels.
+        logits: the log odds of a pixel being 1.
+        check: whether to look at every pixel first; a loop that has looked once may leave it out.
+
+    Shapes:
+        ``(..., D), (..., D) -> (...)``, in nats.
+
+    Raises:
+        ValueError: if the last dimensions differ, or (with ``check``) if a pixel lies outside [0, 1].
+
+    Source:
+        Kingma and Welling (2014), appendix C.1; chapter 7.
     """
     if check:
         check_unit_interval(x)
@@ -85,9 +125,19 @@ def reparameterize(mu: Tensor, log_var: Tensor, generator: torch.Generator | Non
 
     ``z = mu + sigma * eps`` with ``eps ~ N(0, 1)`` and ``sigma = exp(log_var / 2)``.
 
-    Shapes: ``(..., K), (..., K) -> (..., K)``.
-    Raises: ValueError if the last dimensions differ.
-    Source: Kingma and Welling (2014), section 2.4; chapter 4.
+    Args:
+        mu: the mean.
+        log_var: the logarithm of the variance, ``log sigma^2``.
+        generator: where the noise comes from; without one, PyTorch's own.
+
+    Shapes:
+        ``(..., K), (..., K) -> (..., K)``.
+
+    Raises:
+        ValueError: if the last dimensions differ.
+
+    Source:
+        Kingma and Welling (2014), section 2.4; chapter 4.
     """
     mu, log_var = _operands(mu=mu, log_var=log_var)
     shape = torch.broadcast_shapes(mu.shape, log_var.shape)
@@ -95,18 +145,23 @@ def reparameterize(mu: Tensor, log_var: Tensor, generator: torch.Generator | Non
 
 
 def standard_normal(shape: torch.Size | tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Draw standard normal noise with the dtype and device of `like`, wherever the generator lives.
+    """Draw standard normal noise with the dtype and device of ``like``, wherever the generator lives.
 
-    Shapes: ``shape -> shape``.
+    Shapes:
+        ``shape -> shape``.
     """
     device = like.device if generator is None else generator.device
     return torch.randn(shape, dtype=like.dtype, device=device, generator=generator).to(like.device)
 
 
 def check_unit_interval(x: Tensor) -> None:
-    """Raise a ValueError that names the remedy unless every pixel is a real number between 0 and 1.
+    """Check that every pixel is a real number between 0 and 1.
 
-    Shapes: any.
+    Shapes:
+        Any.
+
+    Raises:
+        ValueError: that names the remedy, for integers, for NaN or infinity, and for a pixel outside [0, 1].
     """
     if not x.dtype.is_floating_point and x.dtype != torch.bool:
         raise ValueError(f"pixels are {x.dtype}: convert them to float and divide by 255, so that they lie in [0, 1]")
@@ -123,9 +178,13 @@ def check_unit_interval(x: Tensor) -> None:
 
 
 def check_finite(x: Tensor) -> None:
-    """Raise a ValueError that gives the first index of a NaN or an infinity.
+    """Check that every pixel is a finite number.
 
-    Shapes: any.
+    Shapes:
+        Any.
+
+    Raises:
+        ValueError: that gives the index of the first NaN or infinity.
     """
     # One pass over the data where all is well: minimum and maximum are NaN or infinite where a pixel is.
     if x.numel() == 0 or torch.isfinite(torch.stack(torch.aminmax(x))).all():
