@@ -10,21 +10,28 @@ from vaelib.distributions import LOG_2PI, standard_normal
 
 
 class GaussianPosterior(NamedTuple):
-    """The exact posterior N(mean, covariance), with mean ``(N, K)`` and one covariance ``(K, K)`` for every x."""
+    """The exact posterior ``N(mean, covariance)``: mean ``(N, K)``, and one covariance ``(K, K)`` for every x."""
 
     mean: Tensor
     covariance: Tensor
 
 
 class LinearGaussian:
-    """Probabilistic PCA: z ~ N(0, I), x | z ~ N(W z + b, sigma^2 I), so that p(x) and p(z|x) are Gaussian.
+    """Probabilistic PCA: ``z ~ N(0, I), x | z ~ N(W z + b, sigma^2 I)``, so that p(x) and ``p(z|x)`` are Gaussian.
 
     ``p(x) = N(b, W W^T + sigma^2 I)`` and ``p(z|x) = N(S W^T (x - b) / sigma^2, S)`` with
     ``S = (I + W^T W / sigma^2)^-1``.
 
-    Shapes: weight ``(D, K)``, bias ``(D,)``, sigma a positive number.
-    Raises: ValueError for other shapes or a sigma that is not positive and finite.
-    Source: Tipping and Bishop (1999), equations 4 to 9; chapter 2.
+    Args:
+        weight: W, ``(D, K)``.
+        bias: b, ``(D,)``.
+        sigma: the standard deviation of the noise, a positive number.
+
+    Raises:
+        ValueError: for other shapes or a sigma that is not positive and finite.
+
+    Source:
+        Tipping and Bishop (1999), equations 4 to 9; chapter 2.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, sigma: float) -> None:
@@ -43,9 +50,14 @@ class LinearGaussian:
         ``log p(x) = -1/2 (D log 2 pi + 2 D log sigma + log |S^-1| + |x - b|^2 / sigma^2 - m^T S^-1 m)``, m the
         posterior mean.
 
-        Shapes: ``(N, D) -> (N,)``, in nats.
-        Raises: ValueError for another width.
-        Source: chapter 2.
+        Shapes:
+            ``(N, D) -> (N,)``, in nats.
+
+        Raises:
+            ValueError: for another width.
+
+        Source:
+            Chapter 2.
         """
         centred = self._centred(x)
         mean = self.posterior(x).mean
@@ -55,20 +67,26 @@ class LinearGaussian:
         return -0.5 * (data_dim * (LOG_2PI + 2 * math.log(self.sigma)) + log_det + square)
 
     def posterior(self, x: Tensor) -> GaussianPosterior:
-        """Return the exact posterior p(z|x).
+        """Return the exact posterior ``p(z|x)``.
 
-        Shapes: ``(N, D) -> mean (N, K), covariance (K, K)``.
-        Raises: ValueError for another width.
-        Source: Tipping and Bishop (1999), equation 7; chapter 2.
+        Shapes:
+            ``(N, D) -> mean (N, K), covariance (K, K)``.
+
+        Raises:
+            ValueError: for another width.
+
+        Source:
+            Tipping and Bishop (1999), equation 7; chapter 2.
         """
         projected = self._centred(x) @ self.weight / self.sigma**2
         mean = torch.cholesky_solve(projected.T, self._cholesky).T
         return GaussianPosterior(mean, torch.cholesky_inverse(self._cholesky))
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw n data points: z from the prior, then x from p(x|z).
+        """Draw n data points: z from the prior, then x from ``p(x|z)``.
 
-        Shapes: ``n -> (n, D)``.
+        Shapes:
+            ``n -> (n, D)``.
         """
         z = standard_normal((n, self.weight.shape[1]), self.weight, generator)
         return z @ self.weight.T + self.bias + self.sigma * standard_normal((n, len(self.bias)), self.weight, generator)

@@ -1,6 +1,7 @@
 """The book's figures: functions that take arrays and return the Axes they drew on.
 
-NumPy arrays, lists and PyTorch tensors are all accepted. Nothing is shown or saved here: that is the caller's choice.
+NumPy arrays, lists and PyTorch tensors are all accepted. Each draws on `ax`, or without one on a figure of its own.
+Nothing is shown or saved here: that is the caller's choice.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,9 +53,15 @@ def image_grid(
 ) -> Axes:
     """Show images as the tiles of one picture, row by row, all on the same grey scale from vmin to vmax.
 
-    Shapes: images (N, H, W), (N, 1, H, W) or (N, D) with D a square; `titles` N texts, one above each tile;
-        `row_labels` one text a row. `columns` is about the root of N unless given; `gap` is in pixels.
-    Raises: ValueError for other shapes, for no image, for NaN or infinite pixels, for whole-number pixels above vmax.
+    Args:
+        images: ``(N, H, W)``, ``(N, 1, H, W)`` or ``(N, D)`` with D a square.
+        columns: tiles in a row, about the root of N unless given.
+        titles: N texts, one above each tile.
+        row_labels: one text a row.
+        gap: pixels between two tiles.
+
+    Raises:
+        ValueError: for other shapes, for no image, for NaN or infinite pixels, for whole-number pixels above vmax.
     """
     tiles = _checked_images(images, vmax)
     n, height, width = tiles.shape
@@ -99,9 +106,14 @@ def latent_scatter(
 ) -> Axes:
     """Scatter codes in the latent plane by class, and write each class's name at, or close to, its median code.
 
-    Shapes: z (N, 2); labels (N,), whole numbers from 0 to 9; `names` one text a class, by label. Circles of the prior
-        N(0, I) are drawn at `prior_radii`, in standard deviations.
-    Raises: ValueError for other shapes, labels outside 0 to 9 and NaN or infinite codes.
+    Args:
+        z: ``(N, 2)``.
+        labels: ``(N,)``, whole numbers from 0 to 9.
+        prior_radii: where circles of the prior N(0, I) are drawn, in standard deviations.
+        names: one text a class, by label.
+
+    Raises:
+        ValueError: for other shapes, labels outside 0 to 9 and NaN or infinite codes.
     """
     z = _array(z)
     if z.ndim != 2 or z.shape[1] != 2:
@@ -135,9 +147,13 @@ def training_curves(
 ) -> Axes:
     """Draw one curve for each named quantity over the epochs, and those of the validation set dashed.
 
-    Shapes: each value is (epochs,); NaN leaves a gap. The names are the labels: "−ELBO", "KL", …
-    Raises: ValueError for no curve, for values that are not a row of numbers, for curves of different lengths and for
-        a validation name that has no training curve.
+    Args:
+        history: each value ``(epochs,)``; NaN leaves a gap. The names are the labels: "−ELBO", "KL", …
+        validation: the same for the validation set, by the same names.
+
+    Raises:
+        ValueError: for no curve, for values that are not a row of numbers, for curves of different lengths and for
+            a validation name that has no training curve.
     """
     curves = {name: _array(values) for name, values in history.items()}
     dashed = {name: _array(values) for name, values in (validation or {}).items()}
@@ -177,10 +193,14 @@ def decision_boundary(
 ) -> Axes:
     """Draw the line w · (x, y, 1) = 0, tint the side where the score is positive, and ring the points misjudged.
 
-    Shapes: weights (3,); x (n, 2), or (n, 3) with its bias column; labels (n,) in {0, 1}. The picture is the square
-        [−limit, limit]²; a figure of its own has a legend beside it. Weights without a direction, (0, 0, b), have no
-        line, and none is drawn.
-    Raises: ValueError for other shapes, labels other than 0 and 1, points without labels, NaN or infinity.
+    The picture is the square [−limit, limit]²; a figure of its own has a legend beside it. Weights without a direction,
+    (0, 0, b), have no line, and none is drawn.
+
+    Shapes:
+        weights ``(3,)``; x ``(n, 2)``, or ``(n, 3)`` with its bias column; labels ``(n,)`` in {0, 1}.
+
+    Raises:
+        ValueError: for other shapes, labels other than 0 and 1, points without labels, NaN or infinity.
     """
     w = _array(weights)
     if w.shape != (3,):
@@ -233,10 +253,13 @@ def gaussian_ellipse(
 ) -> Axes:
     """Draw the contours of a Gaussian in the latent plane, filled lightly, with a dot at its mean.
 
-    (z − μ)ᵀ Σ⁻¹ (z − μ) = r², for each r of `radii`.
+    ``(z − μ)ᵀ Σ⁻¹ (z − μ) = r²``, for each r of `radii`.
 
-    Shapes: mu (2,); covariance (2, 2), or (2,) variances of a diagonal one: exp(log_var).
-    Raises: ValueError for other shapes, NaN or infinity, and a covariance that is not symmetric and positive.
+    Shapes:
+        mu ``(2,)``; covariance ``(2, 2)``, or ``(2,)`` variances of a diagonal one, ``exp(log_var)``.
+
+    Raises:
+        ValueError: for other shapes, NaN or infinity, and a covariance that is not symmetric and positive.
     """
     centre, cov = _array(mu), _array(covariance)
     if centre.shape != (2,) or cov.shape not in ((2,), (2, 2)):
@@ -268,11 +291,16 @@ def network_diagram(
 ) -> Axes:
     """Draw a network as columns of circles joined by lines, with each layer's size below and its label above.
 
-    A layer of many units shows a few circles, fewer for a smaller one, and dots for the rest. The layer number
-    `highlight`, such as the latent one, is drawn in a colour of its own.
+    A layer of many units shows a few circles, fewer for a smaller one, and dots for the rest.
 
-    Raises: ValueError for fewer than two layers, for sizes that are not whole numbers of at least 1, and for labels
-        or a highlight that don't fit the layers.
+    Args:
+        layer_sizes: the units of each layer, from the input to the output.
+        labels: one text a layer.
+        highlight: the number of a layer, such as the latent one, drawn in a colour of its own.
+
+    Raises:
+        ValueError: for fewer than two layers, for sizes that are not whole numbers of at least 1, and for labels
+            or a highlight that don't fit the layers.
     """
     sizes = [int(size) for size in layer_sizes]
     if len(sizes) < 2 or min(sizes) < 1 or any(size != given for size, given in zip(sizes, layer_sizes, strict=True)):

@@ -15,11 +15,21 @@ _ROWS = 2000
 
 @torch.no_grad()
 def encode_dataset(model: Any, images: Tensor | np.ndarray, y: Tensor | np.ndarray | None = None) -> Posterior:
-    """Return q(z|x), or a CVAE's q(z|x, y), for every image, encoded a few thousand at a time; it lies on the CPU.
+    """Return ``q(z|x)``, or a CVAE's ``q(z|x, y)``, for every image, encoded a few thousand at a time, on the CPU.
 
-    Shapes: ``(N, H, W)``, ``(N, 1, H, W)`` or ``(N, D)``, conditions ``y (N, ...)`` -> mu and log_var ``(N, K)``.
-    Raises: ValueError as ``model.encode`` does.
-    Source: chapters 8 and 11.
+    Args:
+        model: a trained VAE or CVAE, on any device.
+        images: ``(N, H, W)``, ``(N, 1, H, W)`` or ``(N, D)``.
+        y: the conditions of a CVAE, ``(N, ...)``.
+
+    Shapes:
+        mu and log_var ``(N, K)``.
+
+    Raises:
+        ValueError: as ``model.encode`` does.
+
+    Source:
+        Chapters 8 and 11.
     """
     device = next(model.parameters()).device
     given = [torch.as_tensor(part) for part in (images, y) if part is not None]
@@ -36,9 +46,14 @@ def prior_grid(n: int, span: float | None = None) -> Tensor:
     Without `span` the points are ``Phi^-1((i - 1/2) / n)``, so that each stands for the same share of the prior; with
     it they are evenly spaced from -span to span.
 
-    Shapes: ``n -> (n * n, 2)``; z_1 grows to the right, z_2 upwards.
-    Raises: ValueError unless n is a positive whole number and span is positive.
-    Source: Kingma and Welling (2014), appendix A; chapter 8.
+    Shapes:
+        ``n -> (n * n, 2)``; ``z_1`` grows to the right, ``z_2`` upwards.
+
+    Raises:
+        ValueError: unless n is a positive whole number and span is positive.
+
+    Source:
+        Kingma and Welling (2014), appendix A; chapter 8.
     """
     check_positive_integer("n", n)
     if span is not None and not span > 0:
@@ -56,9 +71,14 @@ def interpolate(start: Tensor, end: Tensor, n: int) -> Tensor:
 
     ``z_i = start + (i - 1) / (n - 1) (end - start)``.
 
-    Shapes: ``(K,), (K,) -> (n, K)``.
-    Raises: ValueError for codes of other or different shapes, or fewer than two points.
-    Source: chapter 8.
+    Shapes:
+        ``(K,), (K,) -> (n, K)``.
+
+    Raises:
+        ValueError: for codes of other or different shapes, or fewer than two points.
+
+    Source:
+        Chapter 8.
     """
     if start.ndim != 1 or start.shape != end.shape:
         raise ValueError(f"both codes must have shape (K,), not {tuple(start.shape)} and {tuple(end.shape)}")
@@ -70,9 +90,14 @@ def interpolate(start: Tensor, end: Tensor, n: int) -> Tensor:
 def traverse(z: Tensor, dimension: int, values: Tensor | Sequence[float]) -> Tensor:
     """Return copies of one code in which one dimension takes the given values and the others stay.
 
-    Shapes: ``(K,), values (n,) -> (n, K)``.
-    Raises: ValueError for a code or values of another shape, or a dimension that z does not have.
-    Source: chapter 8.
+    Shapes:
+        ``(K,), values (n,) -> (n, K)``.
+
+    Raises:
+        ValueError: for a code or values of another shape, or a dimension that z does not have.
+
+    Source:
+        Chapter 8.
     """
     if z.ndim != 1 or not 0 <= dimension < len(z):
         raise ValueError(f"z must be (K,) and dimension from 0 to K - 1, not {tuple(z.shape)} and {dimension}")

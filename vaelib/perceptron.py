@@ -13,9 +13,10 @@ Floats = NDArray[np.float64]
 class PerceptronHistory:
     """What `Perceptron.fit` saw, iteration by iteration.
 
-    weights: (iterations + 1, n_inputs), those before the first iteration, then those after each.
-    errors: (iterations,), the points misjudged at the moment their turn came.
-    accuracy: (iterations,), the share of the iteration's points that its final weights judge rightly.
+    Attributes:
+        weights: ``(iterations + 1, n_inputs)``, those before the first iteration, then those after each.
+        errors: ``(iterations,)``, the points misjudged at the moment their turn came.
+        accuracy: ``(iterations,)``, the share of the iteration's points that its final weights judge rightly.
     """
 
     weights: Floats
@@ -26,33 +27,43 @@ class PerceptronHistory:
 class Perceptron:
     """A neuron that answers 1 where the weighted sum of its inputs is positive, and 0 elsewhere.
 
-    s(x) = w · x, prediction = 1 if s(x) > 0 else 0. The inputs carry their own bias: a last column of ones.
+    ``s(x) = w · x, prediction = 1 if s(x) > 0 else 0``. The inputs carry their own bias: a last column of ones.
 
-    Shapes: `weights` is (n_inputs,), float64, and starts at zero.
-    Raises: ValueError where n_inputs is not a whole number of at least 1.
-    Source: Rosenblatt (1958); blog post 000; chapter 5.
+    Args:
+        n_inputs: the number of inputs, the bias counted among them; as many `weights`, float64, start at zero.
+
+    Raises:
+        ValueError: where n_inputs is not a whole number of at least 1.
+
+    Source:
+        Rosenblatt (1958); blog post 000; chapter 5.
     """
 
     def __init__(self, n_inputs: int) -> None:
-        """Start with `n_inputs` weights of zero, the bias counted among them."""
         if isinstance(n_inputs, bool) or not isinstance(n_inputs, int | np.integer) or n_inputs < 1:
             raise ValueError(f"n_inputs must be a whole number of at least 1 (it counts the bias), not {n_inputs!r}")
         self.n_inputs = int(n_inputs)
         self.weights: Floats = np.zeros(self.n_inputs)
 
     def score(self, x: ArrayLike) -> Floats:
-        """Give the weighted sum w · x, the neuron's output before the step.
+        """Give the weighted sum ``w · x``, the neuron's output before the step.
 
-        Shapes: (n, n_inputs) -> (n,), or one point (n_inputs,) -> ().
-        Raises: ValueError where x has another width, or holds NaN or infinity.
+        Shapes:
+            ``(n, n_inputs) -> (n,)``, or one point ``(n_inputs,) -> ()``.
+
+        Raises:
+            ValueError: where x has another width, or holds NaN or infinity.
         """
         return np.asarray(_checked_points(x, self.n_inputs) @ self.weights)
 
     def predict(self, x: ArrayLike) -> NDArray[np.int64]:
         """Give the class of each point: 1 where the score is positive, 0 where it is negative or zero.
 
-        Shapes: (n, n_inputs) -> (n,), or one point (n_inputs,) -> ().
-        Raises: ValueError as `score` does.
+        Shapes:
+            ``(n, n_inputs) -> (n,)``, or one point ``(n_inputs,) -> ()``.
+
+        Raises:
+            ValueError: as `score` does.
         """
         return np.asarray(self.score(x) > 0, dtype=np.int64)
 
@@ -65,15 +76,23 @@ class Perceptron:
     ) -> PerceptronHistory:
         """Learn by the perceptron rule, point by point and in the order given.
 
-        w ← w + η_i (t − prediction) x, with rate η_i in iteration i = 0, 1, …; t − prediction is −1, 0 or 1.
+        ``w ← w + η_i (t − prediction) x``, with rate ``η_i`` in iteration i = 0, 1, …; t − prediction is −1, 0 or 1.
+        Learning goes on from the present weights. They change only when the whole of it has succeeded.
 
-        x: points (n, n_inputs) with targets (n,) in {0, 1}, gone through once in each iteration; or a function of the
-        iteration that gives fresh ones, x(i) -> (points, targets). Learning goes on from the present weights. They
-        change only when the whole of it has succeeded.
+        Args:
+            x: points ``(n, n_inputs)``, gone through once in each iteration; or a function of the iteration that
+                gives fresh ones with their targets, ``x(i) -> (points, targets)``.
+            targets: ``(n,)`` in {0, 1}, one for each point.
+            iterations: passes over the points.
+            learning_rate: gives the rate of iteration i.
 
-        Raises: ValueError for targets other than 0 and 1, for empty, ill-shaped or non-finite input, for a negative
-            number of iterations and for a rate that is not positive.
-        Source: Rosenblatt (1958); blog post 000; chapter 5.
+        Raises:
+            ValueError: for targets other than 0 and 1, for empty, ill-shaped or non-finite input, for a negative
+                number of iterations and for a rate that is not positive.
+            TypeError: for a learning_rate that is no function.
+
+        Source:
+            Rosenblatt (1958); blog post 000; chapter 5.
         """
         if isinstance(iterations, bool) or not isinstance(iterations, int | np.integer) or iterations < 0:
             raise ValueError(f"iterations must be a whole number of at least 0, not {iterations!r}")
@@ -108,7 +127,10 @@ class Perceptron:
 def random_line(generator: np.random.Generator) -> tuple[float, float]:
     """Draw a line y = slope · x + intercept that leaves at least a quarter of the square [−1, 1]² on either side.
 
-    slope ~ U(−1, 1), intercept ~ U(−1/2, 1/2). Source: chapter 5.
+    ``slope ~ U(−1, 1), intercept ~ U(−1/2, 1/2)``, returned as a pair.
+
+    Source:
+        Chapter 5.
     """
     return float(generator.uniform(-1, 1)), float(generator.uniform(-0.5, 0.5))
 
@@ -118,13 +140,22 @@ def random_line_points(
 ) -> tuple[Floats, NDArray[np.int64]]:
     """Draw points of the square [−1, 1]², each with the class 1 above the line and 0 below it.
 
-    Points are uniform where their distance from the line, |y − slope · x − intercept| / √(1 + slope²), is at least
+    Points are uniform where their distance from the line, ``|y − slope · x − intercept| / √(1 + slope²)``, is at least
     `margin`. A positive margin is what the convergence theorem asks for.
 
-    Shapes: x is (n, 3), columns x, y and the bias 1; targets is (n,).
-    Raises: ValueError where n < 1, where the line misses the square, or where the margin is negative or leaves too
-        little room on one side (more than half of the way from the line to the farthest corner).
-    Source: blog post 000; chapter 5.
+    Args:
+        line: its slope and intercept.
+        margin: the least distance of a point from the line.
+
+    Returns:
+        The points ``(n, 3)``, columns x, y and the bias 1, and their targets ``(n,)``.
+
+    Raises:
+        ValueError: where n < 1, where the line misses the square, or where the margin is negative or leaves too
+            little room on one side (more than half of the way from the line to the farthest corner).
+
+    Source:
+        Blog post 000; chapter 5.
     """
     slope, intercept = line
     if n < 1:

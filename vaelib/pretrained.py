@@ -1,4 +1,4 @@
-"""The trained models that ship with the book: our own weights, made by ``tools/train_pretrained.py``."""
+"""The trained models that ship with the book: our own weights, made by ``experiments/train_pretrained.py``."""
 
 import json
 from importlib.resources import as_file, files
@@ -21,8 +21,14 @@ def names() -> list[str]:
 def load(name: str) -> VAE | CVAE:
     """Return a trained model on the CPU; its weights were rounded to float16 for shipping.
 
-    Raises: ValueError for a name that does not ship; it lists those that do.
-    Source: chapter 0; `record` tells how the model was trained and what it reaches.
+    Args:
+        name: one of `names()`.
+
+    Raises:
+        ValueError: for a name that does not ship; it lists those that do.
+
+    Source:
+        Chapter 0; `record` tells how the model was trained and what it reaches.
     """
     with as_file(_WEIGHTS / f"{_known(name)}.safetensors") as path:
         model = build(checkpoints.peek(path)["config"]).half()
@@ -33,7 +39,12 @@ def load(name: str) -> VAE | CVAE:
 def build(config: dict[str, Any], seed: int = 0) -> VAE | CVAE:
     """Return a fresh model from the ``config`` of another: a CVAE where that has a ``condition_dim``, else a VAE.
 
-    Raises: ValueError for sizes and names that can't be right.
+    Args:
+        config: sizes and names, as ``model.config`` or a checkpoint holds them.
+        seed: seeds the first weights.
+
+    Raises:
+        ValueError: for sizes and names that can't be right.
     """
     return CVAE(**config, seed=seed) if "condition_dim" in config else VAE(**config, seed=seed)
 
@@ -41,7 +52,11 @@ def build(config: dict[str, Any], seed: int = 0) -> VAE | CVAE:
 def record(name: str) -> dict[str, Any]:
     """Return how a model was trained and what it reaches: command, seed, versions, device, date, test ELBO in nats.
 
-    Raises: ValueError for a name that does not ship; it lists those that do.
+    Args:
+        name: one of `names()`.
+
+    Raises:
+        ValueError: for a name that does not ship; it lists those that do.
     """
     return json.loads((_WEIGHTS / f"{_known(name)}.json").read_text(encoding="utf-8"))
 
