@@ -29,8 +29,10 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | bytearray | memoryv
     final = target(path)
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.with_name(f".{final.name}.{secrets.token_hex(4)}.tmp")
+    # x follows no link, and opens no file that is there, which would not be ours to remove.
+    file = open(temporary, "xb")  # noqa: SIM115
     try:
-        with open(temporary, "xb") as file:  # x: follows no link and opens no file that somebody put there
+        with file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
