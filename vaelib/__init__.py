@@ -19,3 +19,11 @@ def __getattr__(name: str) -> ModuleType:
             if error.name != f"vaelib.{name}":
                 raise
     raise AttributeError(f"module 'vaelib' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the public modules too, imported or not, so that completion finds them."""
+    from pkgutil import iter_modules
+
+    modules = {module.name for module in iter_modules(__path__)}
+    return sorted(globals().keys() | {name for name in modules if not name.startswith("_")})

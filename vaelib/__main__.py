@@ -1,4 +1,4 @@
-"""The command line: ``python -m vaelib train``, ``evaluate`` and ``data``."""
+"""The command line: ``vaelib train``, ``evaluate`` and ``data``; ``python -m vaelib`` is the same."""
 
 import argparse
 import sys
@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import torch
 
-from vaelib import checkpoints, data, pretrained
+from vaelib import __version__, checkpoints, data, pretrained
 from vaelib.cvae import CVAE
 from vaelib.evaluation import log_evidence, test_elbo
 from vaelib.networks import ACTIVATIONS
@@ -123,7 +123,9 @@ def _check_writable(path: Path) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m vaelib", description="Train and evaluate the models of the VAE book.")
+    name = "vaelib" if Path(sys.argv[0]).stem == "vaelib" else "python -m vaelib"
+    parser = _Parser(prog=name, description="Train and evaluate the models of the VAE book.")
+    parser.add_argument("--version", action="version", version=f"vaelib {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
 
     train = commands.add_parser("train", help="train a VAE and print its test -ELBO")
