@@ -5,11 +5,9 @@ its name only once it is complete. Everything passes through memory, three times
 book are small.
 """
 
-import glob
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +19,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from vaelib import __version__
+from vaelib._files import atomic_write, remove_leftovers, target
 
 # Any later format must keep the rule for the checksum, so that this code can tell "newer" from "damaged".
 _FORMAT = 1
@@ -44,24 +43,21 @@ def save(path: str | os.PathLike[str], model: nn.Module, **state: Any) -> None:
     `state` is made of dicts (keys str or int), lists, tuples, tensors, numbers, strings, bools and None, such as
     `optimizer=optimizer.state_dict()`, `rng=generator.get_state()`, `best=model.state_dict()`, `config={...}`. A file
     already at `path` stays as it is until the new one is complete, and for good where writing fails. A missing folder
-    is made.
+    is made, and a symbolic link stays one: its target is written.
 
-    Raises: TypeError for a value that no checkpoint can hold, named by its place; OSError where the disk is full or
-    the folder cannot be written to.
+    Args:
+        path: the file to write.
+        model: whose weights and buffers are saved.
+        state: anything else, by name.
+
+    Raises:
+        TypeError: for a value that no checkpoint can hold, named by its place.
+        OSError: where the disk is full or the folder cannot be written to.
     """
     path = _file(path)
     data = _serialise(model, state)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        atomic_write(path, data)
     except OSError as error:
         raise _unwritable(error, path) from error
 
@@ -72,8 +68,14 @@ def load(path: str | os.PathLike[str], model: nn.Module) -> dict[str, Any]:
     The file is read and verified whole before the first weight changes. The state's tensors are on the CPU and belong
     to the caller alone: later training of `model` does not move them.
 
-    Raises: FileNotFoundError; CheckpointError where the file is damaged, is no checkpoint, comes from a newer vaelib,
-    or holds weights of other names, sizes or types than the model's; `model` is then unchanged.
+    Args:
+        path: a file that `save` wrote.
+        model: built with the sizes that it was saved with.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        CheckpointError: where the file is damaged, is no checkpoint, comes from a newer vaelib, or holds weights of
+            other names, sizes or types than the model's; `model` is then unchanged.
     """
     name, weights, state = _read(path)
     own = model.state_dict()
@@ -93,7 +95,12 @@ def load(path: str | os.PathLike[str], model: nn.Module) -> dict[str, Any]:
 def peek(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the saved state alone, verified as `load` does: enough to build the model that the weights belong to.
 
-    Raises: FileNotFoundError; CheckpointError where the file is damaged, is no checkpoint or comes from a newer vaelib.
+    Args:
+        path: a file that `save` wrote.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        CheckpointError: where the file is damaged, is no checkpoint or comes from a newer vaelib.
     """
     return _read(path)[2]
 
@@ -102,15 +109,22 @@ def peek(path: str | os.PathLike[str]) -> dict[str, Any]:
 def lock(path: str | os.PathLike[str]) -> Iterator[None]:
     """Keep every other run from writing to `path` while the block lasts.
 
-    The lock is on the file `path` + ".lock" and belongs to the process: a killed run holds it no longer, and the empty
-    file that stays behind does no harm. What a run killed while saving left half-written is removed.
+    The lock is on the file `path` + ".lock" (beside its target, if `path` is a symbolic link) and belongs to the
+    process: a killed run holds it no longer, and the empty file that stays behind does no harm. What a run killed while
+    saving left half-written is removed.
 
-    Raises: CheckpointError, at once, where another run holds it; OSError where the folder cannot be written to.
+    Args:
+        path: the file that this run saves to.
+
+    Raises:
+        CheckpointError: at once, where another run holds it.
+        OSError: where the folder cannot be written to.
     """
     path = _file(path)
-    guard = FileLock(path.with_name(path.name + ".lock"), timeout=0)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        final = target(path)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        guard = FileLock(final.with_name(final.name + ".lock"), timeout=0)
         guard.acquire()
     except Timeout:
         raise CheckpointError(
@@ -119,8 +133,7 @@ def lock(path: str | os.PathLike[str]) -> Iterator[None]:
     except OSError as error:
         raise _unwritable(error, path) from error
     try:
-        for leftover in path.parent.glob(f".{glob.escape(path.name)}.????????.tmp"):
-            leftover.unlink()
+        remove_leftovers(path)
         yield
     finally:
         guard.release()
