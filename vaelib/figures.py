@@ -260,6 +260,9 @@ def gaussian_ellipse(
 
     Raises:
         ValueError: for other shapes, NaN or infinity, and a covariance that is not symmetric and positive.
+
+    Source:
+        Chapters 3 and 8.
     """
     centre, cov = _array(mu), _array(covariance)
     if centre.shape != (2,) or cov.shape not in ((2,), (2, 2)):
