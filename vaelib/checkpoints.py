@@ -79,6 +79,7 @@ def load(path: str | os.PathLike[str], model: nn.Module) -> dict[str, Any]:
     """
     name, weights, state = _read(path)
     own = model.state_dict()
+    _move_log_sigma(weights, own)
     problems = _differences(weights, own)
     if problems:
         raise CheckpointError(
@@ -214,6 +215,14 @@ def _checksum(data: bytes | bytearray, start: int) -> bytes:
     digest.update(_UNSET.encode())
     digest.update(view[start + len(_UNSET) :])
     return digest.hexdigest().encode()
+
+
+def _move_log_sigma(saved: dict[str, Tensor], own: dict[str, Tensor]) -> None:
+    """Give log sigma its place of now: models of vaelib 0.1 held it beside the networks, Bernoulli ones without use."""
+    if "log_sigma" in saved and "log_sigma" not in own and any(key.startswith("decoder.") for key in own):
+        log_sigma = saved.pop("log_sigma")
+        if "likelihood.log_sigma" in own:
+            saved["likelihood.log_sigma"] = log_sigma
 
 
 def _differences(saved: dict[str, Tensor], own: dict[str, Tensor]) -> list[str]:

@@ -1,17 +1,19 @@
 """Honest evaluation: estimates of the log evidence and bounds on it, in nats per image."""
 
 import math
-import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vaelib.data import in_notebook
-from vaelib.networks import check_positive_integer
+from vaelib import _progress
+from vaelib._inputs import Array, Images, as_tensor, images_and_labels
+from vaelib.networks import check_positive_integer, evaluating, first_tensor
+
+__all__ = ["active_units", "log_evidence", "mean_elbo"]
 
 _ROWS = 2000
 # Numbers in one decoded tensor: small enough for a CPU's cache, large enough to keep a GPU busy.
@@ -20,37 +22,47 @@ _IMAGES = 32
 
 
 @torch.no_grad()
-def test_elbo(
-    model: Any,
-    images: Tensor | np.ndarray,
-    y: Tensor | np.ndarray | None = None,
-    generator: torch.Generator | None = None,
-) -> float:
+def mean_elbo(model: Any, images: Images, y: Array | None = None, generator: torch.Generator | None = None) -> float:
     """Return the mean ELBO of images that training has not seen, with one z sampled from q(z|x) for each.
 
     ``1/N sum_n L(theta, phi; x_n)``. z is drawn, never set to its mean: that would look about 9 nats better and bound
     nothing. The same noise is used at every call unless a generator is given. Images are moved to the model's device.
 
-    Shapes: ``(N, H, W)``, ``(N, 1, H, W)`` or ``(N, D)``, conditions ``y (N, ...) -> float``, in nats per image.
-    Raises: ValueError for no images, or images that the model refuses.
-    Source: chapter 9.
+    Args:
+        model: a VAE, a CVAE or any other with ``elbo``; it is evaluated in eval mode and keeps its own.
+        images: ``(N, H, W)``, ``(N, C, H, W)`` or ``(N, D)``, or ImageData, whose labels are a CVAE's conditions.
+        y: the conditions of a CVAE, ``(N, ...)``; they replace the labels of ImageData.
+        generator: of the noise.
+
+    Shapes:
+        a float, in nats per image.
+
+    Raises:
+        ValueError: for no images, or images that the model refuses.
+        TypeError: for what are no images.
+
+    Source:
+        Chapter 9.
     """
-    if len(images) == 0:
+    x, y = _examples(model, images, y)
+    if len(x) == 0:
         raise ValueError("there are no images to evaluate: the data are empty")
     if generator is None:
         generator = _same_noise(model)
     total = 0.0
-    for batch in _batches(model, images, y, _ROWS):
-        total += model.elbo(*batch, generator=generator).elbo.double().sum().item()
-    return total / len(images)
+    with evaluating(model):
+        for batch in _batches(model, x, y, _ROWS):
+            # On the CPU: an Apple GPU has no float64.
+            total += model.elbo(*batch, generator=generator).elbo.cpu().double().sum().item()
+    return total / len(x)
 
 
 @torch.no_grad()
 def log_evidence(
     model: Any,
-    x: Tensor | np.ndarray,
+    x: Images,
     n_samples: int = 1000,
-    y: Tensor | np.ndarray | None = None,
+    y: Array | None = None,
     generator: torch.Generator | None = None,
     proposal: str = "posterior",
     progress: bool = False,
@@ -62,23 +74,36 @@ def log_evidence(
     q(z|x) (proposal "posterior") or, for the naive estimate, p(z) ("prior"). Given conditions y, everything is
     conditional: log p(x|y). The same noise is used at every call unless a generator is given.
 
-    Shapes: images ``(N, H, W)``, ``(N, 1, H, W)`` or ``(N, D)``, conditions ``y (N, ...)`` -> ``(N,)``, in nats, on the
-    model's device. No images give shape ``(0,)``.
-    Raises: ValueError for n_samples below 1, an unknown proposal, or images and conditions that the model refuses.
-    Source: Rezende et al. (2014), appendix E; Burda et al. (2016), section 5; chapter 10.
+    Args:
+        model: a VAE or CVAE; it is evaluated in eval mode and keeps its own.
+        x: images ``(N, H, W)``, ``(N, C, H, W)`` or ``(N, D)``, or ImageData, whose labels are a CVAE's conditions.
+        n_samples: S.
+        y: the conditions of a CVAE, ``(N, ...)``.
+        generator: of the noise.
+        proposal: "posterior" or "prior".
+        progress: show a bar.
+
+    Shapes:
+        ``(N,)``, in nats, on the model's device. No images give shape ``(0,)``.
+
+    Raises:
+        ValueError: for n_samples below 1, an unknown proposal, or images and conditions that the model refuses.
+        TypeError: for what are no images.
+
+    Source:
+        Rezende et al. (2014), appendix E; Burda et al. (2016), section 5; chapter 10.
     """
     check_positive_integer("n_samples", n_samples)
-    parameter = next(model.parameters())
+    images, y = _examples(model, x, y)
+    like = first_tensor(model)
     if generator is None:
         generator = _same_noise(model)
-    at_once = max(1, _NUMBERS.get(parameter.device.type, _NUMBERS["other"]) // (model.data_dim * _IMAGES))
-    estimates = [parameter.new_empty(0)]
-    # In a notebook standard error looks like an error; in a terminal it keeps standard output clean.
-    with tqdm(
-        total=len(x), unit="image", disable=not progress, file=sys.stdout if in_notebook() else sys.stderr
-    ) as bar:
-        for batch in _batches(model, x, y, _IMAGES):
-            total = parameter.new_full((len(batch[0]),), -math.inf)
+    at_once = max(1, _NUMBERS.get(like.device.type, _NUMBERS["other"]) // (math.prod(model.data_shape) * _IMAGES))
+    estimates = [like.new_empty(0)]
+    bar = tqdm(total=len(images), unit="image", disable=not progress, file=_progress.stream())
+    with bar, evaluating(model):
+        for batch in _batches(model, images, y, _IMAGES):
+            total = like.new_full((len(batch[0]),), -math.inf)
             for done in range(0, n_samples, at_once):
                 log_w = model.log_weights(*batch, min(at_once, n_samples - done), generator, proposal=proposal)
                 total = torch.logaddexp(total, torch.logsumexp(log_w, 0))
@@ -88,35 +113,61 @@ def log_evidence(
 
 
 @torch.no_grad()
-def active_units(
-    model: Any, x: Tensor | np.ndarray, y: Tensor | np.ndarray | None = None, threshold: float = 0.01
-) -> Tensor:
+def active_units(model: Any, x: Images, y: Array | None = None, threshold: float = 0.01) -> Tensor:
     """Return which latent dimensions a model uses: those whose posterior mean differs from image to image.
 
     ``A_k = Var_x(E_q[z_k|x])``, and dimension k is active where ``A_k > threshold``.
 
-    Shapes: images ``(N, H, W)``, ``(N, 1, H, W)`` or ``(N, D)``, conditions ``y (N, ...)`` -> booleans ``(K,)``.
-    Raises: ValueError for fewer than two images, which have no variance, or what the model refuses.
-    Source: Burda et al. (2016), section 5.1; chapter 10.
+    Args:
+        model: a VAE or CVAE; it is evaluated in eval mode and keeps its own.
+        x: images ``(N, H, W)``, ``(N, C, H, W)`` or ``(N, D)``, or ImageData.
+        y: the conditions of a CVAE, ``(N, ...)``.
+        threshold: of the variance.
+
+    Shapes:
+        booleans ``(K,)``.
+
+    Raises:
+        ValueError: for fewer than two images, which have no variance, or what the model refuses.
+        TypeError: for what are no images.
+
+    Source:
+        Burda et al. (2016), section 5.1; chapter 10.
     """
-    if len(x) < 2:
-        raise ValueError(f"active units need two images or more, not {len(x)}: they vary from image to image")
-    mu = torch.cat([model.encode(*batch).mu for batch in _batches(model, x, y, _ROWS)])
+    images, y = _examples(model, x, y)
+    if len(images) < 2:
+        raise ValueError(f"active units need two images or more, not {len(images)}: they vary from image to image")
+    with evaluating(model):
+        mu = torch.cat([model.encode(*batch).mu for batch in _batches(model, images, y, _ROWS)])
     return mu.var(0) > threshold
 
 
-def _batches(
-    model: Any, x: Tensor | np.ndarray, y: Tensor | np.ndarray | None, size: int
-) -> Iterator[tuple[Tensor, ...]]:
+def _examples(model: Any, images: Images, y: Array | None) -> tuple[Tensor, Tensor | None]:
+    """Return images and, for a model that takes them, conditions: those given, else the labels of ImageData."""
+    x, labels = images_and_labels(images)
+    if y is None and hasattr(model, "condition_dim"):
+        y = labels
+    conditions = None if y is None else as_tensor(y, "conditions")
+    if conditions is not None and len(conditions) != len(x):
+        raise ValueError(f"there are {len(x)} images and {len(conditions)} conditions: each image needs its own")
+    return x, conditions
+
+
+def _batches(model: Any, x: Tensor, y: Tensor | None, size: int) -> Iterator[tuple[Tensor, ...]]:
     """Yield images, with their conditions where there are any, in batches on the model's device."""
-    if y is not None and len(y) != len(x):
-        raise ValueError(f"there are {len(x)} images and {len(y)} conditions: each image needs its own")
-    device = next(model.parameters()).device
+    device = first_tensor(model).device
     for start in range(0, len(x), size):
-        rows = slice(start, start + size)
-        yield tuple(torch.as_tensor(part[rows]).to(device) for part in (x, y) if part is not None)
+        yield tuple(part[start : start + size].to(device) for part in (x, y) if part is not None)
 
 
 def _same_noise(model: Any) -> torch.Generator:
     """Return a generator on the model's device, seeded with 0."""
-    return torch.Generator(device=next(model.parameters()).device).manual_seed(0)
+    return torch.Generator(device=first_tensor(model).device).manual_seed(0)
+
+
+def __getattr__(name: str) -> Callable[..., float]:
+    """Serve `mean_elbo` under its former name, with a warning, for one release."""
+    if name == "test_elbo":
+        warnings.warn("vaelib.evaluation.test_elbo is now mean_elbo", DeprecationWarning, stacklevel=2)
+        return mean_elbo
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,23 +3,23 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from vaelib.networks import check_positive_integer
-from vaelib.vae import Posterior
+from vaelib._inputs import Array, Images, as_tensor, images_and_labels
+from vaelib.contract import Posterior
+from vaelib.networks import check_positive_integer, evaluating, first_tensor
 
 _ROWS = 2000
 
 
 @torch.no_grad()
-def encode_dataset(model: Any, images: Tensor | np.ndarray, y: Tensor | np.ndarray | None = None) -> Posterior:
+def encode_dataset(model: Any, images: Images, y: Array | None = None) -> Posterior:
     """Return ``q(z|x)``, or a CVAE's ``q(z|x, y)``, for every image, encoded a few thousand at a time, on the CPU.
 
     Args:
-        model: a trained VAE or CVAE, on any device.
-        images: ``(N, H, W)``, ``(N, 1, H, W)`` or ``(N, D)``.
+        model: a trained VAE or CVAE, on any device; it encodes in eval mode and keeps its own.
+        images: ``(N, H, W)``, ``(N, C, H, W)`` or ``(N, D)``, or ImageData, whose labels are a CVAE's conditions.
         y: the conditions of a CVAE, ``(N, ...)``.
 
     Shapes:
@@ -27,16 +27,21 @@ def encode_dataset(model: Any, images: Tensor | np.ndarray, y: Tensor | np.ndarr
 
     Raises:
         ValueError: as ``model.encode`` does.
+        TypeError: for what are no images.
 
     Source:
         Chapters 8 and 11.
     """
-    device = next(model.parameters()).device
-    given = [torch.as_tensor(part) for part in (images, y) if part is not None]
-    parts = [
-        model.encode(*(part[start : start + _ROWS].to(device) for part in given))
-        for start in range(0, max(1, len(images)), _ROWS)
-    ]
+    x, labels = images_and_labels(images)
+    if y is None and hasattr(model, "condition_dim"):
+        y = labels
+    given = [x] if y is None else [x, as_tensor(y, "conditions")]
+    device = first_tensor(model).device
+    with evaluating(model):
+        parts = [
+            model.encode(*(part[start : start + _ROWS].to(device) for part in given))
+            for start in range(0, max(1, len(x)), _ROWS)
+        ]
     return Posterior(torch.cat([part.mu for part in parts]).cpu(), torch.cat([part.log_var for part in parts]).cpu())
 
 

@@ -1,20 +1,27 @@
-"""Multilayer perceptrons, and the one check that every model makes of the images it is given."""
+"""Multilayer perceptrons, and the one check that every model makes of the images and networks that it is given."""
 
+import math
 import numbers
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain, pairwise
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-
-from vaelib.distributions import check_finite, check_unit_interval
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "tanh": nn.Tanh,
     "leaky_relu": lambda: nn.LeakyReLU(0.2),
 }
+# Layers that can't return every real number.
+BOUNDED = (
+    *(nn.Sigmoid, nn.Hardsigmoid, nn.LogSigmoid, nn.Tanh, nn.Hardtanh, nn.Softsign, nn.Softplus),
+    *(nn.ReLU, nn.ReLU6, nn.Softmax, nn.Softmax2d, nn.Softmin, nn.LogSoftmax),
+)
+# Layers that change no number, or none in eval mode.
+_NEUTRAL = (nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.PixelShuffle, nn.Upsample)
 
 
 def mlp(sizes: Sequence[int], activation: str = "relu", generator: torch.Generator | None = None) -> nn.Sequential:
@@ -23,9 +30,19 @@ def mlp(sizes: Sequence[int], activation: str = "relu", generator: torch.Generat
     ``h_0 = x; h_l = g(W_l h_{l-1} + b_l)``; the last layer has no ``g``. Weights are uniform in +-1/sqrt(fan_in),
     biases start at zero.
 
-    Shapes: the network maps ``(..., sizes[0]) -> (..., sizes[-1])``.
-    Raises: ValueError for fewer than two sizes, a size that is not a positive whole number, an unknown activation.
-    Source: chapter 5.
+    Args:
+        sizes: widths of the input, of the hidden layers and of the output.
+        activation: "relu", "tanh" or "leaky_relu" (slope 0.2).
+        generator: draws the weights; without one they come from PyTorch's global generator.
+
+    Shapes:
+        The network maps ``(..., sizes[0]) -> (..., sizes[-1])``.
+
+    Raises:
+        ValueError: for fewer than two sizes, a size that is not a positive whole number, an unknown activation.
+
+    Source:
+        Chapter 5.
     """
     if len(sizes) < 2:
         raise ValueError(f"a network needs an input and an output size, not {tuple(sizes)}")
@@ -49,26 +66,96 @@ def check_positive_integer(name: str, value: object) -> None:
         raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
 
 
-def flatten_images(x: Tensor | np.ndarray, data_dim: int, like: Tensor, unit_interval: bool) -> Tensor:
-    """Return images as rows, in the type of the parameter `like`, after checking what can go wrong with them.
+def check_positive_number(name: str, value: object, alternative: str = "") -> float:
+    """Return `value` as a float, or raise a ValueError unless it is a positive and finite number."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < math.inf:
+        raise ValueError(f"{name} must be a positive number{alternative}, not {value!r}")
+    return float(value)
 
-    Shapes: ``(N, H, W)``, ``(N, 1, H, W)`` or ``(N, D) -> (N, D)`` with ``D = data_dim = H W``.
-    Raises: ValueError for other shapes, integer pixels, a NaN or an infinity (its index is given), images on another
-    device than the model and, with `unit_interval` (Bernoulli models), pixels outside [0, 1].
+
+def check_shape(name: str, value: object) -> tuple[int, ...]:
+    """Return the shape of one image: ``(D,)`` for a number of pixels, else ``(C, H, W)`` as given.
+
+    Raises:
+        ValueError: for what is neither a positive whole number nor three of them.
+    """
+    if not isinstance(value, tuple | list):
+        check_positive_integer(name, value)
+        return (int(value),)  # type: ignore[call-overload]
+    if len(value) != 3:
+        raise ValueError(f"{name} must be a number of pixels D or a shape (C, H, W), not {value!r}")
+    for size in value:
+        check_positive_integer(f"each size in {name}", size)
+    return tuple(int(size) for size in value)
+
+
+def check_images(
+    x: Tensor | np.ndarray, shape: tuple[int, ...], like: Tensor, check_pixels: Callable[[Tensor], None]
+) -> Tensor:
+    """Return images in the shape of a model and in the type of `like`, after checking what can go wrong with them.
+
+    Args:
+        x: the images.
+        shape: of one image of the model, ``(D,)`` or ``(C, H, W)``.
+        like: a parameter of the model.
+        check_pixels: raises for pixels that the model can't take.
+
+    Shapes:
+        ``(N, D)``, ``(N, C, H, W)`` and, where there is one channel, ``(N, H, W) -> (N, *shape)``.
+
+    Raises:
+        ValueError: for other shapes (channels last are named as such), integer pixels, images on another device than
+            the model, and whatever `check_pixels` refuses.
     """
     x = torch.as_tensor(x)
-    accepted = (x.ndim == 2) or x.ndim == 3 or (x.ndim == 4 and x.shape[1] == 1)
-    if not accepted or x.shape[1:].numel() != data_dim:
-        raise ValueError(
-            f"images have shape {tuple(x.shape)}: this model takes (N, {data_dim}), or (N, H, W) or (N, 1, H, W) "
-            f"with H x W = {data_dim}"
-        )
+    size = math.prod(shape)
+    grey = len(shape) == 1 or shape[0] == 1
+    if x.ndim == 2 or (x.ndim == 3 and grey):
+        fits = x.shape[1:].numel() == size
+    else:
+        fits = x.ndim == 4 and (tuple(x.shape[1:]) == shape if len(shape) == 3 else x.shape[1] == 1)
+        fits = fits and x.shape[1:].numel() == size
+    if not fits:
+        raise ValueError(_wrong_shape(tuple(x.shape), shape, size))
     if x.device != like.device:
         raise ValueError(f"images are on {x.device} and the model on {like.device}: call x.to({str(like.device)!r})")
     if not x.dtype.is_floating_point and x.dtype != torch.bool:
         raise ValueError(f"pixels are {x.dtype}: convert them to float and divide by 255")
-    if unit_interval:
-        check_unit_interval(x)
-    else:
-        check_finite(x)
-    return x.reshape(x.shape[0], data_dim).to(like.dtype)
+    check_pixels(x)
+    return x.reshape(x.shape[0], *shape).to(like.dtype)
+
+
+def last_layer(network: nn.Module) -> nn.Module:
+    """Return the last layer that changes a number, in the order in which the layers were registered."""
+    leaves = [module for module in network.modules() if not list(module.children())]
+    return next((leaf for leaf in reversed(leaves) if not isinstance(leaf, _NEUTRAL)), network)
+
+
+def first_tensor(model: nn.Module) -> Tensor:
+    """Return a parameter of the model, or a buffer, that tells its type and device; a plain zero where it has none."""
+    return next(chain(model.parameters(), model.buffers()), torch.zeros(()))
+
+
+@contextmanager
+def evaluating(*models: nn.Module) -> Iterator[None]:
+    """Put models in eval mode, with each of their layers, and each of them back into its own mode at the end.
+
+    In eval mode Dropout leaves every number alone, and BatchNorm uses the running means and leaves them as they are.
+    """
+    modes = [(layer, layer.training) for model in models for layer in model.modules()]
+    for layer, _ in modes:
+        layer.training = False
+    try:
+        yield
+    finally:
+        for layer, mode in modes:
+            layer.training = mode
+
+
+def _wrong_shape(found: tuple[int, ...], shape: tuple[int, ...], size: int) -> str:
+    accepted = f"(N, {size}), or (N, H, W) or (N, 1, H, W) with H x W = {size}"
+    if len(shape) == 3:
+        accepted = f"(N, {', '.join(map(str, shape))}) or (N, {size})" + (" or (N, H, W)" if shape[0] == 1 else "")
+    message = f"images have shape {found}: this model takes {accepted}"
+    channels_last = len(found) == 4 and math.prod(found[1:]) == size and found[3] in (1, 3, 4)
+    return message + (". The channels come last in yours: call x.permute(0, 3, 1, 2)" if channels_last else "")

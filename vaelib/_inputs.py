@@ -1,0 +1,62 @@
+"""What is accepted where images are: one door for training, evaluation, codes and figures."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaelib.data import ImageData
+
+Array = Tensor | np.ndarray
+Images = ImageData | Array
+
+_REMEDIES = {
+    "DataLoader": "gather its batches: images = torch.cat([batch for batch, *_ in loader])",
+    "DataFrame": "give its numbers: frame.to_numpy(dtype='float32')",
+    "Series": "give its numbers: series.to_numpy()",
+    "Dataset": "gather its images: images = torch.stack([image for image, *_ in dataset])",
+}
+
+
+def as_tensor(values: object, name: str = "images") -> Tensor:
+    """Return an array or tensor as a tensor, on the device where it is.
+
+    Args:
+        values: what a caller gave.
+        name: what an error calls it.
+
+    Raises:
+        TypeError: for anything else; it names the one line that helps.
+    """
+    if isinstance(values, Tensor):
+        return values
+    if isinstance(values, np.ndarray | np.generic) and values.dtype.kind in "biuf":
+        # Files in network order give arrays that PyTorch can't read.
+        return torch.as_tensor(np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("=")))
+    raise TypeError(f"{name} are {_described(values)}; {_remedy(values)}")
+
+
+def images_and_labels(data: Images) -> tuple[Tensor, Tensor | None]:
+    """Return the images, and the labels that ImageData brings."""
+    if isinstance(data, ImageData):
+        return data.images, data.labels
+    return as_tensor(data), None
+
+
+def _described(values: object) -> str:
+    kind = type(values).__name__
+    if isinstance(values, list | tuple):
+        return f"a {kind} of {type(values[0]).__name__}" if values else f"an empty {kind}"
+    return f"an array of {values.dtype}" if isinstance(values, np.ndarray) else f"a {kind}"
+
+
+def _remedy(values: object) -> str:
+    if isinstance(values, list | tuple) and values:
+        if isinstance(values[0], Tensor):
+            return "make one tensor of them: torch.stack(images)"
+        if type(values[0]).__module__.startswith("PIL"):
+            return "make one array of them: numpy.stack([numpy.asarray(each) for each in images]) / 255"
+        return "make one array of them: numpy.stack(images)"
+    for parent in type(values).__mro__:
+        if parent.__name__ in _REMEDIES:
+            return _REMEDIES[parent.__name__]
+    return "give a tensor, a NumPy array of numbers or ImageData"

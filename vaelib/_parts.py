@@ -1,0 +1,154 @@
+"""What models are put together from: networks run and their outputs checked, images and conditions side by side."""
+
+import math
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vaelib.likelihoods import Bernoulli, Gaussian, Likelihood
+from vaelib.networks import check_positive_number, last_layer
+
+
+def named(likelihood: str | Likelihood, sigma: float | str = 1.0) -> Likelihood:
+    """Return the likelihood of a name, or the one given.
+
+    Args:
+        likelihood: "bernoulli", "gaussian", or an object with the methods of `Likelihood`.
+        sigma: of the Gaussian by name; 1 elsewhere.
+
+    Raises:
+        ValueError: for an unknown name, a sigma that is not positive, or one for a likelihood that has none.
+        TypeError: for an object that lacks a method.
+    """
+    if likelihood == "gaussian":
+        return likelihood if isinstance(likelihood, Gaussian) else Gaussian(sigma)
+    if isinstance(likelihood, str) and likelihood != "bernoulli":
+        raise ValueError(
+            f"unknown likelihood {likelihood!r}: choose 'bernoulli' or 'gaussian', or give an object such as "
+            "vaelib.likelihoods.DiscretisedLogistic()"
+        )
+    if sigma != "learned":
+        check_positive_number("sigma", sigma, " or 'learned'")
+    if sigma != 1.0:
+        raise ValueError(
+            f"sigma={sigma!r} belongs to likelihood='gaussian'; this likelihood is "
+            f"{likelihood if isinstance(likelihood, str) else type(likelihood).__name__}"
+        )
+    if isinstance(likelihood, str):
+        return Bernoulli()
+    missing = [name for name in ("name", "log_prob", "mean", "sample", "check") if not hasattr(likelihood, name)]
+    if missing:
+        raise TypeError(f"{type(likelihood).__name__} is no likelihood: it lacks {', '.join(missing)}")
+    return likelihood
+
+
+def run_encoder(encoder: nn.Module, x: Tensor, latent_dim: int) -> tuple[Tensor, Tensor]:
+    """Return mean and log variance, each ``(batch, K)``, that a network gives side by side.
+
+    Raises:
+        ValueError: where the network returns another width.
+    """
+    out = encoder(x)
+    width = 2 * latent_dim
+    if out.shape[1:] != (width,):
+        raise ValueError(f"the encoder returns {tuple(out.shape)}, not (batch, 2 latent_dim) = (batch, {width})")
+    mu, log_var = out.chunk(2, dim=1)
+    return mu, log_var
+
+
+def run_decoder(decoder: nn.Module, rows: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return what a decoder makes of ``(..., width)``, as ``(..., *shape)``.
+
+    Raises:
+        ValueError: where the network returns another number of values for each image, or, with a shape (C, H, W), in
+            another order.
+    """
+    out = decoder(rows.reshape(-1, rows.shape[-1]))
+    found = tuple(out.shape[1:])
+    if math.prod(found) != math.prod(shape):
+        raise ValueError(f"the decoder returns {math.prod(found)} values per image, not data_dim = {_words(shape)}")
+    if len(shape) > 1 and len(found) > 1 and found != shape:
+        raise ValueError(f"the decoder returns images of shape {found}, not {shape}: channels come first")
+    return out.reshape(*rows.shape[:-1], *shape)
+
+
+def join(x: Tensor, y: Tensor | None, shape: tuple[int, ...]) -> Tensor:
+    """Return images with their condition side by side: ``(batch, D + C)``, or C more channels, constant over an image.
+
+    Args:
+        x: images in any shape of as many pixels as `shape`.
+        y: conditions ``(batch, C)``, or None for x alone.
+        shape: of one image as the encoder takes it, ``(D,)`` or ``(C, H, W)``.
+    """
+    x = x.reshape(len(x), *shape)
+    if y is None:
+        return x
+    return torch.cat([x, y if len(shape) == 1 else y[:, :, None, None].expand(-1, -1, *shape[1:])], 1)
+
+
+def beside(z: Tensor, y: Tensor) -> Tensor:
+    """Return codes ``(..., batch, K)`` with their conditions ``(batch, C)`` side by side."""
+    return torch.cat([z, y.expand(*z.shape[:-1], -1)], -1)
+
+
+def plain(config: dict[str, Any]) -> dict[str, Any]:
+    """Return what a model was made from as a checkpoint can hold it; a likelihood of its own class as text."""
+    as_list = {key: list(value) for key, value in config.items() if isinstance(value, list | tuple)}
+    likelihood = config["likelihood"]
+    return config | as_list | {"likelihood": likelihood if isinstance(likelihood, str) else repr(likelihood)}
+
+
+def on_several(n_samples: int, mu: Tensor, log_var: Tensor, always: bool = False) -> tuple[Tensor, Tensor]:
+    """Add a leading dimension of samples, for one sample alone only if `always`."""
+    if n_samples == 1 and not always:
+        return mu, log_var
+    return mu.expand(n_samples, *mu.shape), log_var.expand(n_samples, *log_var.shape)
+
+
+def check_codes(z: Tensor, latent_dim: int) -> None:
+    """Raise a ValueError unless the last dimension of z is latent_dim."""
+    if z.shape[-1:] != (latent_dim,):
+        raise ValueError(f"z has shape {tuple(z.shape)}: its last dimension must be latent_dim = {latent_dim}")
+
+
+def check_proposal(proposal: str) -> None:
+    """Raise a ValueError unless codes can be proposed from there."""
+    if proposal not in ("posterior", "prior"):
+        raise ValueError(f"unknown proposal {proposal!r}: choose 'posterior' or 'prior'")
+
+
+def check_decoder(decoder: nn.Module, likelihood: Likelihood) -> None:
+    """Raise a ValueError for a decoder that the likelihood refuses."""
+    check = getattr(likelihood, "check_decoder", None)
+    if check is not None:
+        check(decoder)
+
+
+def warn_of_probabilities(decoded: Tensor, likelihood: Likelihood) -> None:
+    """Warn where a decoder made for a Bernoulli likelihood returns nothing outside [0, 1], as probabilities would."""
+    if likelihood.name != "bernoulli" or decoded.numel() == 0 or decoded.device.type == "meta":
+        return
+    low, high = (bound.item() for bound in torch.aminmax(decoded.detach()))
+    if low >= 0 and high <= 1:
+        warnings.warn(
+            f"all outputs of the decoder lie in [0, 1] ({low:.2g} to {high:.2g}): a Bernoulli likelihood takes logits. "
+            "If they are probabilities, leave out the function that makes them so; model.mean gives the pixels.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+@torch.no_grad()
+def start_decoder_at(decoder: nn.Module, mean: Tensor, likelihood: Likelihood) -> None:
+    """Set the output bias of a fresh decoder so that it decodes the mean image ``(D,)``; see ``start_at_mean``."""
+    last = last_layer(decoder)
+    start = getattr(likelihood, "start", None)
+    fresh = isinstance(last, nn.Linear) and last.bias is not None and last.bias.requires_grad and not last.bias.any()
+    if start is not None and fresh and last.out_features == len(mean):
+        last.bias.copy_(start(mean))
+
+
+def _words(shape: tuple[int, ...]) -> str:
+    return str(shape[0]) if len(shape) == 1 else f"{shape} = {math.prod(shape)}"
