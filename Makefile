@@ -24,32 +24,32 @@ lab: setup  ## open the book in JupyterLab (LAB_ARGS="--no-browser --port 8899" 
 	$(PY) -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS) notebooks/00_start_here.ipynb
 
 book: setup  ## build the site in _build/site
-	$(PY) tools/site.py
+	$(PY) -m bookbuild site
 
 notebooks: setup  ## regenerate notebooks/ from book/ where a chapter changed (ALL=1: all of them)
-	$(PY) tools/notebooks.py $(if $(ALL),--all)
+	$(PY) -m bookbuild notebooks $(if $(ALL),--all)
 
 assignments: setup  ## regenerate the student versions in notebooks/assignments/ from book/assignments/
-	$(PY) tools/assignments.py
+	$(PY) -m bookbuild assignments
 
 assignments-proof: setup  ## half an hour: mutants of the solutions, 100 seeds, and a hostile class of 30
 	OMP_NUM_THREADS=1 $(PY) -m pytest -o timeout=7200 -rP tests/proofs $(PROOF_ARGS)
 
 grade: setup  ## grade a class: SUBMISSIONS=folder; marks and feedback go to folder-graded (GRADE_ARGS="--seed 7")
-	$(PY) tools/grade.py $(if $(SUBMISSIONS),"$(SUBMISSIONS)") $(GRADE_ARGS)
+	$(PY) -m classroom grade $(if $(SUBMISSIONS),"$(SUBMISSIONS)") $(GRADE_ARGS)
 
 gradebook: setup  ## the marks into nbgrader's gradebook, a person's marks out: SUBMISSIONS=folder (GRADE_ARGS=--serve)
-	$(PY) tools/gradebook.py $(if $(SUBMISSIONS),"$(SUBMISSIONS)") $(GRADE_ARGS)
+	$(PY) -m classroom gradebook $(if $(SUBMISSIONS),"$(SUBMISSIONS)") $(GRADE_ARGS)
 
 check: setup  ## the fast checks: lint, format, types, notebooks in step with their sources
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
-	$(PY) tools/notebooks.py --check
-	$(PY) tools/assignments.py --check
+	$(PY) -m bookbuild notebooks --check
+	$(PY) -m bookbuild assignments --check
 
 test: check  ## every test, every notebook included
-	@$(PY) tools/programs.py
+	@$(PY) tools/system_packages.py
 	$(PYTEST) tests
 	$(PYTEST) -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout=300 --ignore=notebooks/assignments notebooks
 

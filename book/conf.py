@@ -1,11 +1,9 @@
-"""Sphinx's configuration of the book. tools/site.py assembles the sources and calls Sphinx with it."""
+"""Sphinx's configuration of the book. bookbuild/pages.py assembles the sources and calls Sphinx with it."""
 
-import sys
 import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
 PYPROJECT = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 project = "Variational autoencoders: a book that runs"
@@ -19,11 +17,11 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx_copybutton",
     "sphinxcontrib.bibtex",
-    "chapters",
-    "citations",
-    "docstrings",
-    "katex_math",
-    "live_figures",
+    "bookbuild.extensions.chapters",
+    "bookbuild.extensions.citations",
+    "bookbuild.extensions.docstrings",
+    "bookbuild.extensions.katex_math",
+    "bookbuild.extensions.live_figures",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["book/assignments", "notebooks/assignments", "**/.ipynb_checkpoints"]
@@ -39,7 +37,7 @@ myst_heading_anchors = 3
 myst_dmath_double_inline = False
 myst_links_external_new_tab = False
 
-# Numbers: figure 7.2, equation (7.3); chapters.py takes the first part from the file's name.
+# Numbers: figure 7.2, equation (7.3); bookbuild/extensions/chapters.py takes the first part from the file's name.
 numfig = True
 numfig_format = {"figure": "Figure %s", "table": "Table %s", "code-block": "Listing %s", "section": "Section %s"}
 numfig_secnum_depth = 1

@@ -1,6 +1,5 @@
 """What tests of several files need."""
 
-import importlib.util
 import os
 import socket
 import subprocess
@@ -14,8 +13,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-_ROOT = Path(__file__).resolve().parents[1]
-_FINDER = _ROOT / "tools/programs.py"
+from tools.system_packages import find_browser
+
 _RUN_ALL = """async () => {
     await jupyterapp.restored;
     await jupyterapp.shell.currentWidget.sessionContext.ready;
@@ -26,10 +25,7 @@ _RUN_ALL = """async () => {
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """A browser of the Chromium family; without one the tests that need it are skipped, saying so."""
-    spec = importlib.util.spec_from_file_location("tools_programs", _FINDER)
-    finder = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(finder)
-    path = finder.find()
+    path = find_browser()
     if path is None:
         pytest.skip("no Chromium or Chrome on this machine: nothing is tested in a browser")
     # Only what Chromium would do on its own account is switched off; what a page asks for stays visible.
@@ -76,7 +72,7 @@ def jupyterlab(tmp_path: Path) -> Iterator[Lab]:
         "IPYTHONDIR",
     )
     env = os.environ | {name: str(own / name) for name in folders}
-    env |= {"JUPYTERLAB_SETTINGS_DIR": str(own / "settings"), "PYTHONPATH": str(_ROOT), "OMP_NUM_THREADS": "1"}
+    env |= {"JUPYTERLAB_SETTINGS_DIR": str(own / "settings"), "OMP_NUM_THREADS": "1"}
     options = ["--no-browser", f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--ServerApp.allow_root=True"]
     options += [f"--ServerApp.root_dir={folder}", "--IdentityProvider.token=", "--LabApp.expose_app_in_browser=True"]
     options += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]

@@ -1,7 +1,6 @@
 """The three lists of dependencies agree, and tools/setup.py decides rightly what to install and when."""
 
 import ast
-import importlib.util
 import re
 import subprocess
 import sys
@@ -11,19 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tools import setup
+
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CONDA_NAMES = {"pytorch": "torch"}
-
-
-def load_setup():
-    spec = importlib.util.spec_from_file_location("book_setup", ROOT / "tools" / "setup.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-setup = load_setup()
 
 
 def names(requirements):

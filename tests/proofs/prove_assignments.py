@@ -7,9 +7,7 @@ reason: the list must be what the run finds, so that a test that grows weaker do
 
 import ast
 import copy
-import importlib
 import statistics
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,9 +16,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bookbuild import assignments as tool
+from classroom import trial
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / "tools"))
-tool = importlib.import_module("assignments")
 
 SEEDS = 100
 WORKERS = 2
@@ -81,9 +80,9 @@ def test_at_least_95_percent_of_the_mutants_of_the_solution_lose_marks(assignmen
     notebook = tool.master(assignment)
     full = tool.questions(notebook)
     sources = {cell.metadata.nbgrader.grade_id: cell.source for cell in notebook.cells if "nbgrader" in cell.metadata}
-    tried = [(name, *each) for name in tool.blanks(notebook) for each in mutants(sources[name])]
+    tried = [(name, *each) for name in trial.blanks(notebook) for each in mutants(sources[name])]
     with ThreadPoolExecutor(WORKERS) as pool:
-        marks = list(pool.map(lambda each: tool.grade(notebook, {each[0]: each[2]}, limit=20), tried))
+        marks = list(pool.map(lambda each: trial.grade(notebook, {each[0]: each[2]}, limit=20), tried))
     survivors = {
         f"{name}: {change}"
         for (name, change, _), got in zip(tried, marks, strict=True)
@@ -104,7 +103,7 @@ def test_the_solution_has_full_marks_under_100_seeds_in_at_most_five_seconds_eac
 
     def run(seed):
         start = time.perf_counter()
-        return tool.grade(notebook, seed=seed), time.perf_counter() - start
+        return trial.grade(notebook, seed=seed), time.perf_counter() - start
 
     with ThreadPoolExecutor(WORKERS) as pool:
         results = list(pool.map(run, range(1000, 1000 + SEEDS)))
@@ -124,12 +123,12 @@ def test_the_solution_has_full_marks_under_100_seeds_in_at_most_five_seconds_eac
 def test_the_planted_mistakes_have_the_same_marks_under_other_seeds(assignment):
     notebook = tool.master(assignment)
     planted = [
-        (path.stem, seed, *tool.read_answers(path))
+        (path.stem, seed, *trial.read_answers(path))
         for path in sorted((ROOT / "book/assignments" / assignment.stem / "wrong").glob("*.py"))
         for seed in range(2000, 2005)
     ]
     with ThreadPoolExecutor(WORKERS) as pool:
-        marks = list(pool.map(lambda each: tool.grade(notebook, each[2], seed=each[1]), planted))
+        marks = list(pool.map(lambda each: trial.grade(notebook, each[2], seed=each[1]), planted))
     got = [{question: mark.points for question, mark in one.items()} for one in marks]
     assert [(name, seed, expected) for name, seed, _, expected in planted] == [
         (name, seed, points) for (name, seed, _, _), points in zip(planted, got, strict=True)

@@ -1,0 +1,27 @@
+"""The command line of what makes the book: `python -m bookbuild notebooks`, `assignments`, `site` or `pictures`."""
+
+import importlib
+import sys
+
+# The module whose `main` runs each command; loaded only where it is asked for, since some are slow to load.
+COMMANDS = {
+    "notebooks": ("bookbuild.notebooks", "make notebooks/*.ipynb from book/*.md, or compare the two"),
+    "assignments": ("bookbuild.assignments", "make the student versions of book/assignments/*.md, or compare the two"),
+    "site": ("bookbuild.pages", "build the site in _build/site"),
+    "pictures": ("bookbuild.pictures", "photograph the built site for the README"),
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Runs a command with the arguments after its name; its exit status."""
+    name, *rest = arguments or [""]
+    if name in COMMANDS:
+        return int(importlib.import_module(COMMANDS[name][0]).main(rest))
+    print("Usage: python -m bookbuild COMMAND ...; --help after a command lists its options", file=sys.stderr)
+    for command, (_, does) in COMMANDS.items():
+        print(f"  {command:<12} {does}", file=sys.stderr)
+    return 0 if name in ("-h", "--help") else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,159 @@
+"""Measure the log evidence of the models of chapter 10: ``python -m experiments.measure_evidence [PART ...]``.
+
+Writes book/results/evidence.json; parts that were not asked for stay there as they are.
+
+- cost: minutes and peak memory of 10,000 images with 5,000 samples, on a quiet machine; it always runs first, so that
+  the memory is its own. OMP_NUM_THREADS=2 for the two cores of the book.
+- vae, iwae: bounds with up to 5,000 samples on all 10,000 test images, binarised once at random, and active units; with
+  OMP_NUM_THREADS=1 about ten minutes each.
+- pixels: the same VAE on thresholded and on grey pixels, about two minutes.
+"""
+
+import json
+import math
+import re
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from experiments.provenance import provenance
+from vaelib import data, evaluation, pretrained
+from vaelib.distributions import kl_standard_normal
+from vaelib.vae import VAE
+
+RESULTS = Path(__file__).resolve().parents[1] / "book/results/evidence.json"
+SEED = 0
+SAMPLES = (1, 5, 50, 100, 500, 5000)
+FEWER = 1000  # images for what all of them would take too long for
+NAMES = {"vae": "mnist-50d-vae", "iwae": "mnist-50d-iwae"}
+
+
+def load_test(pixels: str) -> Tensor:
+    """Return the test images, binarised "at random" (once, seed 0) or at a "threshold" of one half, or "grey"."""
+    grey = data.load("mnist", "test").images
+    if pixels == "at random":
+        return data.binarize(grey, torch.Generator().manual_seed(SEED))
+    return data.binarize(grey, threshold=0.5) if pixels == "threshold" else grey
+
+
+def bounds(model: VAE, x: Tensor, samples: tuple[int, ...]) -> dict[int, Tensor]:
+    """Return L_S of each image for each number S of samples."""
+    return {s: evaluation.log_evidence(model, x, s) for s in samples}
+
+
+@torch.no_grad()
+def at_mean(model: VAE, x: Tensor) -> Tensor:
+    """Return log p(x|z = mu) - KL for each image: the number that looks like a bound and is none."""
+    mu, log_var = model.encode(x)
+    return model.log_likelihood(model.check(x), model.decode(mu)) - kl_standard_normal(mu, log_var)
+
+
+def summary(values: Tensor) -> dict[str, float]:
+    """Return the mean over images and its standard error, in nats."""
+    values = values.double()
+    error = values.std().item() / math.sqrt(len(values))
+    return {"mean": round(values.mean().item(), 3), "standard_error": round(error, 3)}
+
+
+def measure_model(name: str) -> dict[str, Any]:
+    model, x = pretrained.load(NAMES[name]), load_test("at random")
+    found = bounds(model, x, SAMPLES)
+    mu = model.encode(x).mu.detach()
+    return {
+        "model": NAMES[name],
+        "images": len(x),
+        "pixels": "binarised at random, once",
+        "bounds": {str(s): summary(values) for s, values in found.items()},
+        "at_mean": summary(at_mean(model, x)),
+        "active_units": int(evaluation.active_units(model, x).sum()),
+        "unit_variances": [round(a, 4) for a in sorted(mu.var(0).tolist(), reverse=True)],
+        "first_images": [round(value, 2) for value in found[SAMPLES[-1]][:FEWER].tolist()],
+    }
+
+
+def measure_pixels() -> dict[str, Any]:
+    model = pretrained.load(NAMES["vae"])
+    rows = {}
+    for pixels in ("threshold", "grey"):
+        x = load_test(pixels)
+        found = bounds(model, x, (1, 100))
+        # From 100 to 5,000 samples every image gains little, so that fewer images tell the gain well enough.
+        gain = evaluation.log_evidence(model, x[:FEWER], 5000) - found[100][:FEWER]
+        rows[pixels] = {
+            "bounds": {str(s): summary(values) for s, values in found.items()},
+            "gain_100_to_5000": {"images": FEWER, **summary(gain)},
+            "at_mean": summary(at_mean(model, x)),
+        }
+    return {"model": NAMES["vae"], "images": len(x), "rows": rows}
+
+
+def measure_cost(n_images: int = 10_000, n_samples: int = 5000, naive_images: int = 200) -> dict[str, Any]:
+    model, x = pretrained.load(NAMES["vae"]), load_test("at random")[:n_images]
+    begin = time.perf_counter()
+    evaluation.log_evidence(model, x, n_samples)
+    minutes = (time.perf_counter() - begin) / 60
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    begin = time.perf_counter()
+    with torch.no_grad():
+        for batch in x[:naive_images].split(20):
+            model.iwae_bound(batch, n_samples)
+    naive = (time.perf_counter() - begin) / 60 * n_images / naive_images
+    return {
+        "images": n_images,
+        "samples": n_samples,
+        "minutes": round(minutes, 2),
+        "peak_memory_mb": round(peak),
+        "naive_minutes": round(naive, 1),
+        "naive": f"all samples of 20 images at once, timed on {naive_images} images and scaled up",
+    }
+
+
+# The cost comes first: the peak memory of a process never falls again.
+PARTS = {
+    "cost": measure_cost,
+    "vae": lambda: measure_model("vae"),
+    "iwae": lambda: measure_model("iwae"),
+    "pixels": measure_pixels,
+}
+
+
+def with_provenance(part: str) -> dict[str, Any]:
+    begin = time.process_time()
+    found = PARTS[part]()
+    return {
+        **found,
+        "cpu_minutes": round((time.process_time() - begin) / 60, 2),
+        "command": f"python -m experiments.measure_evidence {part}",
+        "seed": SEED,
+        **provenance(),
+    }
+
+
+def compact(results: dict[str, Any]) -> str:
+    """Return JSON with each innermost list or group on one line."""
+    text = json.dumps(results, indent=1)
+    return re.sub(r"\[[^\[\]{}]*\]|\{[^\[\]{}]*\}(?=,?\n +[\"}])", lambda found: " ".join(found[0].split()), text)
+
+
+def main() -> None:
+    names = sys.argv[1:] or list(PARTS)
+    if unknown := [name for name in names if name not in PARTS]:
+        sys.exit(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    for name in (part for part in PARTS if part in names):
+        found = with_provenance(name)
+        # Read again each time: two of these may run side by side.
+        results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+        results["evaluation"] = "MNIST test images; nats per image; z sampled from q(z|x) but where it says at_mean"
+        results.setdefault("parts", {})[name] = found
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(compact(results) + "\n", encoding="utf-8")
+        print(f"{name}: {found['cpu_minutes']} CPU minutes", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""Train the models that ship with vaelib, and record how: ``python -m experiments.train_pretrained [NAME ...]``.
+
+Writes vaelib/weights/NAME.safetensors (float16) and NAME.json (command, seed, versions, device, date, test ELBO). The
+models of chapter 10, mnist-50d-vae and mnist-50d-iwae, train for about half an hour each on one core, with
+OMP_NUM_THREADS=1; the record holds their learning curves.
+"""
+
+import datetime
+import json
+import platform
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import vaelib
+from experiments.measure_quadrants import split
+from vaelib import checkpoints, data, evaluation, pretrained
+from vaelib.cvae import CVAE
+from vaelib.training import choose_device, fit
+from vaelib.vae import VAE
+
+WEIGHTS = Path(vaelib.__file__).parent / "weights"
+SEED = 0
+BURDA: dict[str, Any] = {"hidden_dims": (200, 200), "latent_dim": 50, "activation": "tanh"}
+MODELS: dict[str, dict[str, Any]] = {
+    # The decoder of the explorer: two dimensions to see, wide enough to draw well.
+    "mnist-2d": {"hidden_dims": (500,), "latent_dim": 2, "activation": "tanh", "epochs": 50, "learning_rate": 3e-3},
+    "mnist-20d": {"hidden_dims": (400,), "latent_dim": 20, "activation": "relu", "epochs": 20, "learning_rate": 3e-3},
+    # The network of Burda et al. (2016), for half an hour on one core. Rates and batch sizes were compared on
+    # 5,000 validation images in short runs.
+    "mnist-50d-vae": {**BURDA, "epochs": 540, "learning_rate": 1.5e-3, "batch_size": 100, "k": 1},
+    "mnist-50d-iwae": {**BURDA, "epochs": 27, "learning_rate": 2e-3, "batch_size": 20, "k": 50},
+    # The class-conditional models of chapter 11.
+    "mnist-cvae-2d": {
+        "condition_dim": 10,
+        "hidden_dims": (500,),
+        "latent_dim": 2,
+        "activation": "tanh",
+        "epochs": 50,
+        "learning_rate": 3e-3,
+    },
+    "mnist-cvae-20d": {
+        "condition_dim": 10,
+        "hidden_dims": (400,),
+        "latent_dim": 20,
+        "activation": "relu",
+        "epochs": 20,
+        "learning_rate": 3e-3,
+    },
+    # The model of chapter 12: three quadrants of an image given the bottom left one.
+    "mnist-quadrant": {
+        "quadrants": 1,
+        "data_dim": 588,
+        "condition_dim": 196,
+        "hidden_dims": (400,),
+        "latent_dim": 30,
+        "prior": "conditional",
+        "activation": "relu",
+        "epochs": 10,
+        "learning_rate": 5e-3,
+    },
+}
+_TRAINING = ("epochs", "learning_rate", "batch_size")
+
+
+class Curve:
+    """The objective L_k of a model, which notes L_50 of 1,000 binarised test images as training goes on."""
+
+    POINTS = 40
+
+    def __init__(self, k: int, test: data.ImageData, steps: int) -> None:
+        self.k, self.every = k, max(1, steps // self.POINTS)
+        self.images = data.binarize(test.images[:1000], torch.Generator().manual_seed(SEED))
+        self.points: list[dict[str, float]] = []
+        self.start = time.process_time()
+        self.aside = 0.0
+
+    def __call__(self, model: VAE, x: Tensor, y: Tensor | None, step: int, generator: torch.Generator) -> Tensor:
+        if step % self.every == 0:
+            self.note(model, step)
+        if self.k == 1:
+            return model.elbo(x, generator=generator, check=False).elbo
+        return model.iwae_bound(x, self.k, generator, check=False)
+
+    def note(self, model: VAE, step: int) -> None:
+        begin = time.process_time()
+        bound = evaluation.log_evidence(model, self.images.to(next(model.parameters()).device), 50).mean().item()
+        now = time.process_time()
+        self.points.append(
+            {"steps": step, "minutes": round((begin - self.start - self.aside) / 60, 2), "test_l50": round(bound, 3)}
+        )
+        self.aside += now - begin
+
+
+def train(name: str) -> None:
+    settings = dict(MODELS[name])
+    training = {key: settings.pop(key) for key in _TRAINING if key in settings}
+    training.setdefault("batch_size", 128)
+    k, quadrants = settings.pop("k", None), settings.pop("quadrants", None)
+    train_data, test_data = data.load("mnist"), data.load("mnist", "test")
+    model = pretrained.build({"data_dim": 784, "likelihood": "bernoulli", **settings}, seed=SEED)
+    record: dict[str, Any] = {"command": f"python -m experiments.train_pretrained {name}"}
+    if k is None:
+        x, y = examples(model, train_data, quadrants)
+        fit(model, x, y=y, seed=SEED, device="auto", **training)
+        how = "grey pixels, not binarised"
+        if quadrants is not None:
+            training["quadrants"] = quadrants
+            how = f"unseen pixels given {quadrants} of 4 quadrants, {how}"
+    else:
+        steps = -(-len(train_data) // training["batch_size"]) * training["epochs"]
+        curve = Curve(k, test_data, steps)
+        fit(model, train_data, objective=curve, transform=data.binarize, seed=SEED, device="auto", **training)
+        curve.note(model, steps)
+        training["k"] = k
+        how = "pixels binarised at random, once"
+        record["curve"] = {
+            "what": "L_50 in nats per image of 1,000 test images, binarised at random once; CPU minutes of training",
+            "points": curve.points,
+        }
+    # The rounded weights are what ships, so they are what is measured.
+    WEIGHTS.mkdir(exist_ok=True)
+    path = WEIGHTS / f"{name}.safetensors"
+    checkpoints.save(path, model.half(), config=model.config)
+    shipped = pretrained.load(name)
+    device = choose_device()
+    record |= {
+        "settings": {**model.config, **training, "seed": SEED},
+        "test_elbo": round(test_elbo(shipped, test_data, k is not None, quadrants), 3),
+        "evaluation": f"10,000 MNIST test images, {how}, z sampled once, nats per image",
+        "bytes": path.stat().st_size,
+        "vaelib": vaelib.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
+        "date": datetime.date.today().isoformat(),
+    }
+    (WEIGHTS / f"{name}.json").write_text(compact(record) + "\n", encoding="utf-8")
+    print(f"{name}: test -ELBO {-record['test_elbo']:.2f}, {record['bytes'] / 1e6:.2f} MB")
+
+
+def test_elbo(model: VAE | CVAE, test: data.ImageData, binarised: bool, quadrants: int | None = None) -> float:
+    """Return the ELBO of the test images as a record states it."""
+    x, y = examples(model, test, quadrants)
+    return evaluation.test_elbo(model, data.binarize(x, torch.Generator().manual_seed(SEED)) if binarised else x, y)
+
+
+def examples(model: VAE | CVAE, images: data.ImageData, quadrants: int | None) -> tuple[Tensor, Tensor | None]:
+    """Return what is modelled and its condition: none, the classes, or the pixels of the quadrants that are seen."""
+    if quadrants is not None:
+        return split(images.images, quadrants)
+    return images.images, images.labels if isinstance(model, CVAE) else None
+
+
+def compact(record: dict[str, Any]) -> str:
+    """Return JSON with each innermost group on one line."""
+    text = json.dumps(record, indent=1)
+    return re.sub(r"\{[^{}\[\]]*\}(?=,?\n *[{\]])", lambda found: " ".join(found[0].split()), text)
+
+
+if __name__ == "__main__":
+    for chosen in sys.argv[1:] or MODELS:
+        train(chosen)

@@ -1,0 +1,115 @@
+"""The modules of vaelib lie on floors and import downwards only, so that each can be read without those above.
+
+Within a floor a module may use those before it in the table, so that there is no cycle anywhere.
+"""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[2] / "vaelib"
+FLOORS = {
+    "perceptron": 0,
+    "distributions": 0,
+    "networks": 0,
+    "exact": 0,
+    "data": 0,
+    "checkpoints": 0,
+    "figures": 0,
+    "autoencoder": 1,
+    "vae": 1,
+    "training": 1,
+    "cvae": 2,
+    "latent": 2,
+    "evaluation": 2,
+    "pretrained": 2,
+    "sliders": 3,
+    "explorer": 3,
+    "__main__": 3,
+}
+ORDER = list(FLOORS)
+MODULES = sorted({path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in PACKAGE.rglob("*.py")})
+
+
+def imported_modules(source: str) -> set[str]:
+    """The modules of vaelib that a module of vaelib imports, anywhere in its source.
+
+    A bare `import vaelib` gives "": it would reach every floor through attributes.
+    """
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+            found |= {[*parts, ""][1] for parts in names if parts[0] == "vaelib"}
+        elif isinstance(node, ast.ImportFrom):
+            parts = (node.module or "").split(".") if not node.level else ["vaelib", *(node.module or "").split(".")]
+            if parts[0] != "vaelib":
+                continue
+            module = [*parts, ""][1]
+            # `from vaelib import data` names a module; `from vaelib import __version__` does not.
+            found |= {module} if module else {alias.name for alias in node.names if alias.name != "__version__"}
+    return found
+
+
+def breaches(name: str, source: str) -> list[str]:
+    """The imports of a module that go to a floor above, to a later module of its own floor, or to no known module."""
+    allowed = set(ORDER[: ORDER.index(name)])
+    return sorted(imported_modules(source) - allowed)
+
+
+def test_table_goes_from_the_lowest_floor_to_the_highest():
+    assert list(FLOORS.values()) == sorted(FLOORS.values())
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name != "__init__"])
+def test_module_imports_downwards_only(name):
+    assert name in FLOORS, f"vaelib/{name} has no floor: add it to the table in {Path(__file__).name}"
+    source = PACKAGE / f"{name}.py"
+    files = [source] if source.exists() else sorted((PACKAGE / name).rglob("*.py"))
+    for path in files:
+        assert breaches(name, path.read_text(encoding="utf-8")) == [], f"{path.name} imports what stands above it"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from vaelib.training import fit",
+        "from vaelib import training",
+        "from .training import fit",
+        "from . import training",
+        "import vaelib.training as t",
+        "def f():\n    from vaelib.evaluation import log_evidence",
+        "import vaelib",
+        "import torch, vaelib.cvae",
+        "from vaelib.vae import VAE",
+        "from vaelib.unheard_of import x",
+    ],
+)
+def test_every_way_to_import_sideways_or_upwards_is_found(line):
+    assert breaches("vae", line)
+
+
+@pytest.mark.parametrize("line", ["from vaelib.networks import mlp", "from vaelib import distributions, __version__"])
+def test_downward_imports_are_allowed(line):
+    assert breaches("vae", f"import torch\n{line}") == []
+
+
+def third_party_after(statement: str) -> set[str]:
+    """The packages outside the standard library that a fresh interpreter loads for a statement."""
+    code = f"import sys; before = set(sys.modules); {statement}; print(*set(sys.modules) - before)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    packages = {name.partition(".")[0] for name in answer.stdout.split()}
+    # NumPy's compiled modules register names of Cython's runtime.
+    packages = {name for name in packages if not name.startswith(("_cython_", "cython_runtime"))}
+    return packages - set(sys.stdlib_module_names) - {"vaelib"}
+
+
+def test_importing_the_package_loads_nothing_else():
+    assert third_party_after("import vaelib") == set()
+
+
+def test_perceptron_needs_numpy_alone():
+    assert third_party_after("import vaelib.perceptron") == {"numpy"}

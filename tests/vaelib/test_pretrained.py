@@ -1,0 +1,72 @@
+"""The shipped models: each loads, is small, says how it was made, and reaches the test ELBO that is recorded."""
+
+import datetime
+
+import pytest
+import torch
+
+from experiments import train_pretrained
+from vaelib import data, pretrained
+from vaelib.cvae import CVAE
+from vaelib.vae import VAE
+
+NAMES = pretrained.names()
+
+
+def samples_of(model: VAE | CVAE, n: int) -> torch.Tensor:
+    """Return mean images of draws from the prior: of all classes, or where the seen pixels are black."""
+    generator = torch.Generator().manual_seed(0)
+    if isinstance(model, VAE):
+        return model.sample(n, generator)
+    classes = model.condition_dim == 10
+    return model.sample(torch.arange(n) % 10 if classes else torch.zeros(n, model.condition_dim), generator)
+
+
+def test_the_models_of_the_chapters_ship():
+    assert {"mnist-2d", "mnist-20d"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_model_loads_and_decodes_images(name):
+    model = pretrained.load(name)
+    settings = pretrained.record(name)["settings"]
+    assert isinstance(model, VAE | CVAE) and not model.training
+    assert (model.data_dim, model.latent_dim) == (settings["data_dim"], settings["latent_dim"])
+    assert {weight.dtype for weight in model.state_dict().values()} == {torch.float32}
+    samples = samples_of(model, 100)
+    assert samples.shape == (100, model.data_dim)
+    # A model that had learned nothing would decode the same image, or grey noise, from every code.
+    assert samples.std(0).max() > 0.3 and samples.min() < 0.05 and samples.max() > 0.95
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_model_is_below_two_megabytes(name):
+    size = (pretrained._WEIGHTS / f"{name}.safetensors").stat().st_size
+    assert size == pretrained.record(name)["bytes"] < 2e6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_record_says_how_the_model_was_made(name):
+    record = pretrained.record(name)
+    assert record["command"] == f"python -m experiments.train_pretrained {name}"
+    assert isinstance(record["settings"]["seed"], int)
+    assert all(record[key] for key in ("vaelib", "torch", "python", "device", "evaluation"))
+    datetime.date.fromisoformat(record["date"])
+
+
+def test_the_recorded_test_elbo_is_that_of_the_shipped_weights_on_real_mnist():
+    if any(file.state != "verified" for file in data.locate("mnist")):
+        pytest.skip("MNIST is not at hand: set VAELIB_DATA, or run `python -m vaelib data mnist`")
+    test = data.load("mnist", "test")
+    for name in NAMES:
+        # 0.01 nats: the noise is the same, so that what is left is the order in which another machine adds.
+        record = pretrained.record(name)
+        settings = record["settings"]
+        measured = train_pretrained.test_elbo(pretrained.load(name), test, "k" in settings, settings.get("quadrants"))
+        assert measured == pytest.approx(record["test_elbo"], abs=0.01), name
+
+
+@pytest.mark.parametrize("read", [pretrained.load, pretrained.record])
+def test_an_unknown_name_lists_those_that_ship(read):
+    with pytest.raises(ValueError, match=f"no model 'mnist-3d' ships with vaelib: choose one of {', '.join(NAMES)}"):
+        read("mnist-3d")
