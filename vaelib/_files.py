@@ -50,7 +50,7 @@ def remove_leftovers(path: str | os.PathLike[str]) -> None:
         path: the file as it was given to `atomic_write`.
     """
     final = target(path)
-    for leftover in final.parent.glob(f".{glob.escape(final.name)}.????????.tmp"):
+    for leftover in final.parent.glob(f".{glob.escape(final.name)}.{'[0-9a-f]' * 8}.tmp"):
         leftover.unlink(missing_ok=True)
 
 

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import http.server
+import inspect
 import math
 import os
 import subprocess
@@ -12,13 +13,17 @@ import time
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from scipy import integrate
 
-from vaelib import data
+from vaelib import _files, data
+from vaelib._fetch import Source
+from vaelib._idx import IdxFile
+from vaelib._sets import SETS, Embedded
 from vaelib.data import DataError, DataNotFoundError, ImageData
 
 CLOSED = "http://127.0.0.1:9/"  # the discard port: nothing listens there, so a connection is refused at once
@@ -41,17 +46,28 @@ GOOD = {
 }
 
 
-def small_source(*mirrors: str, timeout: float = 2.0) -> data._Source:
+def small_source(*mirrors: str, timeout: float = 2.0) -> Source:
     """Return a source of 20 and 5 tiny images with the hashes of GOOD."""
 
-    def file(name: str, *shape: int) -> data._File:
-        return data._File(name, shape, hashlib.sha256(GOOD[name]).hexdigest())
+    def file(name: str, *shape: int) -> IdxFile:
+        return IdxFile(name, shape, hashlib.sha256(GOOD[name]).hexdigest())
 
     splits = {
         "train": (file(IMAGES, 20, 4, 3), file(LABELS, 20)),
         "test": (file("test-images", 5, 4, 3), file("test-labels", 5)),
     }
-    return data._Source("small", splits, mirrors or (CLOSED,), timeout)
+    return Source("small", splits, mirrors or (CLOSED,), timeout)
+
+
+def load_small(source: Source, split: str, **options) -> ImageData:
+    """Load a source by the door that readers use."""
+    with mock.patch.dict(SETS, small=source):
+        return data.load("small", split, **options)
+
+
+def locate_small(source: Source) -> tuple[data.LocatedFile, ...]:
+    with mock.patch.dict(SETS, small=source):
+        return data.locate("small")
 
 
 @contextmanager
@@ -128,14 +144,14 @@ def refused(own: Path, name: str, raw: bytes, message: str, suffix: str = ".gz")
     (own / f"{name}{suffix}").write_bytes(raw)
     before = snapshot(own)
     with pytest.raises(DataError, match=message) as caught:
-        data._load_idx(small_source(), "train", fallback="digits")
+        load_small(small_source(), "train", fallback="digits")
     assert str(own / f"{name}{suffix}") in str(caught.value)
     assert snapshot(own) == before
     assert message_of(own, name) in str(caught.value)  # `locate` says the same
 
 
 def message_of(own: Path, name: str) -> str:
-    states = {Path(file.path).name.removesuffix(".gz"): file.state for file in data._locate_idx(small_source())}
+    states = {Path(file.path).name.removesuffix(".gz"): file.state for file in locate_small(small_source())}
     return states[name]
 
 
@@ -189,10 +205,29 @@ def test_own_files_load_compressed_and_not_and_pixels_are_exactly_bytes_over_255
         (own / f"{name}.gz").unlink()
         (own / f"{name}{suffix}").write_bytes(gzip.compress(content) if suffix else content)
     before = snapshot(own)
-    check_is_small(data._load_idx(small_source(), "train"))
-    assert len(data._load_idx(small_source(), "test")) == 5
-    assert [file.state for file in data._locate_idx(small_source())] == ["verified"] * 4
+    check_is_small(load_small(small_source(), "train"))
+    assert len(load_small(small_source(), "test")) == 5
+    assert [file.state for file in locate_small(small_source())] == ["verified"] * 4
     assert snapshot(own) == before
+
+
+def test_new_data_set_is_one_entry_and_brings_factors_and_classes():
+    images, factors = torch.rand(4, 3, 2, 2), torch.arange(8.0).reshape(4, 2)
+    fields = {"images": images, "labels": torch.tensor([0, 1, 1, 0]), "factors": factors, "classes": ("ring", "dot")}
+    with mock.patch.dict(SETS, dots=Embedded(lambda split: fields, "the dots are drawn here")):
+        loaded = data.load("dots", "test")
+        assert data.names() == ("digits", "mnist", "dots")
+        assert [str(each) for each in data.locate("dots")] == ["the dots are drawn here: verified"]
+        with pytest.raises(DataError, match=r"'cifar': choose 'digits', 'mnist' or 'dots'$"):
+            data.load("cifar")
+    assert (loaded.name, loaded.classes) == ("dots", ("ring", "dot"))
+    assert loaded.images is images and loaded.factors is factors
+    assert data.names() == ("digits", "mnist")
+
+
+def test_errors_and_places_bear_the_name_of_the_module_that_readers_import():
+    for each in (DataError, DataNotFoundError, data.LocatedFile):
+        assert each.__module__ == "vaelib.data" and getattr(data, each.__name__) is each
 
 
 def test_unknown_name_split_or_fallback_names_the_choices():
@@ -212,12 +247,12 @@ def test_unknown_name_split_or_fallback_names_the_choices():
 def test_fault_1_missing_file_and_no_network_lists_files_folder_command_and_variables(cache):
     began = time.monotonic()
     with pytest.raises(DataNotFoundError) as caught:
-        data._load_idx(small_source(), "train")
+        load_small(small_source(), "train")
     assert time.monotonic() - began < 5  # refused connections are not waited for
     for part in (IMAGES, LABELS, str(cache), "python -m vaelib data", "VAELIB_DATA", "VAELIB_CACHE", CLOSED):
         assert part in str(caught.value)
     assert isinstance(caught.value, FileNotFoundError) and isinstance(caught.value, ValueError)
-    assert [file.state for file in data._locate_idx(small_source())] == ["missing"] * 4
+    assert [file.state for file in locate_small(small_source())] == ["missing"] * 4
 
 
 def test_fault_1_silent_network_costs_one_time_out_for_each_mirror(cache):
@@ -225,7 +260,7 @@ def test_fault_1_silent_network_costs_one_time_out_for_each_mirror(cache):
     with server(lambda handler: release.wait(20)) as (one, asked), server(lambda handler: release.wait(20)) as (two, _):
         began = time.monotonic()
         with pytest.raises(DataNotFoundError, match=r"no answer within 0\.5 s"):
-            data._load_idx(small_source(one, two, timeout=0.5), "train")
+            load_small(small_source(one, two, timeout=0.5), "train")
         assert 1.0 <= time.monotonic() - began < 10  # two mirrors of 0.5 s, and room for a busy machine
         assert len(asked) == 1
         release.set()
@@ -235,7 +270,7 @@ def test_fault_1_missing_in_the_readers_folder_is_an_error_that_asks_no_server(o
     (own / f"{LABELS}.gz").unlink()
     with server(right_files) as (mirror, asked):
         with pytest.raises(DataNotFoundError, match="VAELIB_DATA"):
-            data._load_idx(small_source(mirror), "train")
+            load_small(small_source(mirror), "train")
         assert asked == []
 
 
@@ -248,11 +283,11 @@ def test_fault_3_truncated_gzip_is_fetched_again(cache):
     cut = gzip.compress(GOOD[IMAGES])[:-20]
     (cache / f"{IMAGES}.gz").write_bytes(cut)
     with server(right_files) as (mirror, _), pytest.warns(UserWarning, match="truncated gzip"):
-        check_is_small(data._load_idx(small_source(mirror), "train"))
+        check_is_small(load_small(small_source(mirror), "train"))
     assert (cache / f"{IMAGES}.gz.bad").read_bytes() == cut
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_is_small(data._load_idx(small_source(), "train"))  # now from the cache: no server is left
+        check_is_small(load_small(small_source(), "train"))  # now from the cache: no server is left
 
 
 def test_fault_4_web_page_in_place_of_the_file_is_called_one(own):
@@ -267,8 +302,9 @@ def test_fault_5_valid_gzip_with_the_wrong_hash_is_set_aside_and_fetched_again(c
     (cache / f"{IMAGES}.gz").write_bytes(changed)
     (cache / f"{IMAGES}.gz.bad").write_bytes(b"an earlier one")
     with server(right_files) as (mirror, _), pytest.warns(UserWarning, match="SHA-256.*set aside"):
-        check_is_small(data._load_idx(small_source(mirror), "train"))
+        check_is_small(load_small(small_source(mirror), "train"))
     kept = snapshot(cache)
+    assert kept[IMAGES] == GOOD[IMAGES]
     assert kept[f"{IMAGES}.gz.bad"] == b"an earlier one"
     assert kept[f"{IMAGES}.gz.1.bad"] == changed
 
@@ -331,7 +367,7 @@ def test_fault_12_files_of_the_readers_own_are_never_overwritten(cache):
     for name, content in theirs.items():
         (cache / name).write_bytes(content)
     with server(right_files) as (mirror, _), pytest.warns(UserWarning, match="set aside"):
-        check_is_small(data._load_idx(small_source(mirror), "train"))
+        check_is_small(load_small(small_source(mirror), "train"))
     assert set(theirs.values()) <= set(snapshot(cache).values())
 
 
@@ -342,7 +378,7 @@ def test_fault_12_file_that_appears_during_a_download_stays(cache):
         right_files(handler)
 
     with server(meddle) as (mirror, _):
-        check_is_small(data._load_idx(small_source(mirror), "train"))
+        check_is_small(load_small(small_source(mirror), "train"))
     assert snapshot(cache)[IMAGES] == b"written meanwhile"
 
 
@@ -399,10 +435,10 @@ def test_fault_13_failing_server_is_left_for_the_next_mirror_and_only_verified_b
     with server(answer) as (bad, asked), server(right_files) as (good, _):
         source = small_source(bad, timeout=0.5)
         with pytest.raises(DataNotFoundError, match=reason):
-            data._load_idx(source, "train")
+            load_small(source, "train")
         assert asked and snapshot(cache) == {}  # neither the file nor a temporary one
         assert ENDURED == []
-        check_is_small(data._load_idx(small_source(bad, good, timeout=1.5), "train"))
+        check_is_small(load_small(small_source(bad, good, timeout=1.5), "train"))
     assert snapshot(cache) == {name: GOOD[name] for name in (IMAGES, LABELS)}
 
 
@@ -416,15 +452,14 @@ def test_fault_13_server_that_fails_once_is_tried_again(cache):
         return reply(handler, b"", 503)
 
     with server(once) as (mirror, asked):
-        check_is_small(data._load_idx(small_source(mirror), "train"))
+        check_is_small(load_small(small_source(mirror), "train"))
     assert len(asked) == 4  # two files, two tries each
 
 
 # Run as a program: load the small source from the mirror named, in a fresh process.
 LOAD = """
 from tests.vaelib import test_data
-from vaelib import data
-test_data.check_is_small(data._load_idx(test_data.small_source(*{mirrors!r}, timeout={timeout}), "train"))
+test_data.check_is_small(test_data.load_small(test_data.small_source(*{mirrors!r}, timeout={timeout}), "train"))
 """
 
 
@@ -456,6 +491,38 @@ def test_fault_14_processes_fetching_at_once_all_load_and_leave_no_temporary_fil
     assert snapshot(cache) == {name: GOOD[name] for name in (IMAGES, LABELS)}
 
 
+def test_fault_14_process_killed_while_it_fetches_leaves_nothing_in_the_cache(cache):
+    asked, release = threading.Event(), threading.Event()
+
+    def never(handler):
+        asked.set()
+        release.wait(60)
+
+    with server(never) as (mirror, _):
+        process = fresh_process(mirror, timeout=60)
+        try:
+            assert asked.wait(60)
+        finally:
+            process.kill()
+            process.communicate()
+            release.set()
+    assert snapshot(cache) == {}
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_fault_14_cache_on_a_full_disk_keeps_no_part_of_a_file_and_the_error_names_the_variable(
+    cache, monkeypatch, call
+):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(_files.os, call, fail)
+    full = pytest.raises(DataNotFoundError, match=r"No space left on device; set VAELIB_CACHE")
+    with server(right_files) as (mirror, _), full as caught:
+        load_small(small_source(mirror), "train")
+    assert str(cache) in str(caught.value) and snapshot(cache) == {}
+
+
 def test_fault_15_path_with_spaces_and_non_ascii_letters_works_in_the_c_locale(tmp_path):
     folder = tmp_path / "été à Łódź 数据" / "small"
     with server(right_files) as (mirror, _):
@@ -476,9 +543,9 @@ def test_fault_15_path_with_spaces_and_non_ascii_letters_works_in_the_c_locale(t
 def test_fault_15_missing_home_works_with_the_variable_and_is_named_without_it(cache, monkeypatch):
     monkeypatch.delenv("HOME", raising=False)
     with server(right_files) as (mirror, _):
-        check_is_small(data._load_idx(small_source(mirror), "train"))
+        check_is_small(load_small(small_source(mirror), "train"))
     monkeypatch.setenv("VAELIB_CACHE", "~no-such-user/cache")  # as "~" is where nobody knows a home folder
-    for call in (lambda: data._load_idx(small_source(), "train"), lambda: data._locate_idx(small_source())):
+    for call in (lambda: load_small(small_source(), "train"), lambda: locate_small(small_source())):
         with pytest.raises(DataNotFoundError, match="HOME or VAELIB_CACHE"):
             call()
 
@@ -489,7 +556,7 @@ def test_fault_15_cache_that_cannot_be_written_names_the_path_and_the_variable(c
     monkeypatch.setenv("VAELIB_CACHE", str(blocked / "cache"))  # not even root can make a folder in a file
     with server(right_files) as (mirror, asked):
         with pytest.raises(DataNotFoundError, match=r"cannot be written.*VAELIB_CACHE") as caught:
-            data._load_idx(small_source(mirror), "train")
+            load_small(small_source(mirror), "train")
         assert asked == []  # nothing is downloaded that could not be kept
     assert str(blocked / "cache" / "small") in str(caught.value)
 
@@ -497,7 +564,7 @@ def test_fault_15_cache_that_cannot_be_written_names_the_path_and_the_variable(c
 def test_folder_in_place_of_a_file_is_named(own):
     (own / IMAGES).mkdir()
     with pytest.raises(DataError, match="cannot be read") as caught:
-        data._load_idx(small_source(), "train")
+        load_small(small_source(), "train")
     assert str(own / IMAGES) in str(caught.value)
 
 
@@ -512,30 +579,41 @@ def plain_words(caught) -> str:
 
 def test_fallback_warns_in_plain_words_and_returns_the_digits(cache):
     with pytest.warns(UserWarning, match="not at hand") as caught:
-        loaded = data._load_idx(small_source(), "test", fallback="digits")
+        loaded = load_small(small_source(), "test", fallback="digits")
     assert loaded.name == "digits" and len(loaded) == 297
     message = plain_words(caught)
     assert "goes on with the 8x8 digits" in message and "VAELIB_DATA" in message
 
 
+def test_warnings_name_the_line_that_loads(cache):
+    cache.mkdir(parents=True)
+    (cache / IMAGES).write_bytes(b"damaged")
+    with mock.patch.dict(SETS, small=small_source()), pytest.warns(UserWarning) as caught:
+        line = inspect.currentframe().f_lineno + 1
+        data.load("small", fallback="digits")
+    ours = [each for each in caught if each.category is UserWarning]
+    assert ["set aside" in str(each.message) for each in ours] == [True, False]
+    assert [(each.filename, each.lineno) for each in ours] == [(__file__, line)] * 2
+
+
 def test_fallback_is_taken_where_the_readers_folder_lacks_the_files_and_the_warning_names_it(own):
     (own / f"{LABELS}.gz").unlink()
     with pytest.warns(UserWarning, match="VAELIB_DATA") as caught:
-        assert data._load_idx(small_source(), "train", fallback="digits").name == "digits"
+        assert load_small(small_source(), "train", fallback="digits").name == "digits"
     assert str(own) in plain_words(caught)
 
 
 def test_fallback_is_refused_where_the_notebooks_are_made(cache, monkeypatch):
     monkeypatch.setenv("VAELIB_NO_FALLBACK", "1")
     with pytest.raises(DataNotFoundError, match="not at hand"):
-        data._load_idx(small_source(), "train", fallback="digits")
+        load_small(small_source(), "train", fallback="digits")
 
 
 def test_progress_is_silent_unless_asked_for_and_leaves_nothing_behind(cache, capsys):
     with server(right_files) as (mirror, _):
-        data._load_idx(small_source(mirror), "train")
+        load_small(small_source(mirror), "train")
         assert capsys.readouterr() == ("", "")
-        data._load_idx(small_source(mirror), "test", progress=True)
+        load_small(small_source(mirror), "test", progress=True)
     out, err = capsys.readouterr()
     assert out == "" and "test-images" in err and err.rsplit("\r", 1)[-1].strip() == ""
 
@@ -608,5 +686,29 @@ def test_train_validation_split_is_a_partition_that_the_seed_fixes():
 
 def test_subset_takes_the_first_rows_or_those_named():
     whole = ImageData("numbered", torch.arange(5.0).reshape(5, 1, 1), torch.arange(5))
-    assert whole.subset(2).labels.tolist() == [0, 1]
+    assert whole.subset(2).labels.tolist() == whole.subset(np.int64(2)).labels.tolist() == [0, 1]
     assert whole.subset(torch.tensor([4, 0])).images.flatten().tolist() == [4.0, 0.0]
+    assert whole.subset(2).factors is None and whole.subset(2).classes is None
+
+
+def test_factors_and_classes_go_where_their_images_go():
+    labels = torch.arange(6) % 3
+    factors = torch.stack([torch.arange(6.0), labels.float()], dim=1)
+    whole = ImageData("made", torch.arange(6.0).reshape(6, 1, 1, 1) / 6, labels, factors, ("a", "b", "c"))
+    parts = data.train_validation_split(whole, 2)
+    for part in (*parts, whole.subset(4), whole.subset(torch.tensor([5, 2])), whole.subset(0)):
+        assert torch.equal(part.factors[:, 0], part.images.flatten() * 6)
+        assert torch.equal(part.factors[:, 1].long(), part.labels)
+        assert (part.name, part.classes) == ("made", ("a", "b", "c"))
+    assert sum(len(part.factors) for part in parts) == 6
+
+
+def test_factors_and_classes_that_do_not_belong_to_the_images_are_refused():
+    images, labels = torch.zeros(3, 2, 2), torch.tensor([0, 2, 1])
+    for wrong in (torch.zeros(2, 4), torch.zeros(3), torch.zeros(3, 1, 1)):
+        with pytest.raises(DataError, match=r"3 images with factors .*a row each, \(N, F\)"):
+            ImageData("made", images, labels, factors=wrong)
+    with pytest.raises(DataError, match="labels 0 to 2 with the names of 2 classes"):
+        ImageData("made", images, labels, classes=("a", "b"))
+    with pytest.raises(DataError, match="labels -1 to 1"):
+        ImageData("made", images, labels - 1, classes=("a", "b", "c"))

@@ -1,0 +1,162 @@
+"""Files in the IDX format of MNIST: what one must be, and reading it with every byte verified.
+
+An IDX file is a header (two zeros, 08 for unsigned bytes, the number of dimensions, then each size in four bytes) and
+the bytes themselves, the last dimension fastest.
+"""
+
+import hashlib
+import math
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["DataError", "IdxFile", "read", "to_array", "verify"]
+
+_KINDS = {2049: "labels", 2051: "images"}
+
+
+class DataError(ValueError):
+    """Data that cannot be used; the message names the file, what is wrong with it and what helps."""
+
+    __module__ = "vaelib.data"  # where readers import it from
+
+
+@dataclass(frozen=True)
+class IdxFile:
+    """Say what a file must be: images have a shape of three numbers, labels of one.
+
+    Args:
+        name: its name, without .gz.
+        shape: the sizes that its header must give.
+        sha256: the hash of its decompressed bytes.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    sha256: str
+
+    @property
+    def kind(self) -> str:
+        """What the file holds, "images" or "labels"."""
+        return _KINDS[self.magic]
+
+    @property
+    def magic(self) -> int:
+        """The number in the first four bytes."""
+        return 0x0800 + len(self.shape)  # 08: unsigned bytes; then the number of dimensions
+
+    @property
+    def header(self) -> int:
+        """The bytes before the content."""
+        return 4 + 4 * len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """The bytes of the whole file."""
+        return self.header + math.prod(self.shape)
+
+    @property
+    def limit(self) -> int:
+        """The largest sensible number of bytes as the file is stored or sent: gzip may add a little."""
+        return self.size + 2**16
+
+
+def read(path: Path, file: IdxFile, other: IdxFile) -> bytes:
+    """Return the verified bytes of an IDX file, compressed or not.
+
+    Args:
+        path: where it lies.
+        file: what it must be.
+        other: the file that belongs to it, labels to images or images to labels.
+
+    Raises:
+        DataError: for a file that is not `file`.
+        OSError: where it cannot be read; the caller explains that.
+    """
+    with path.open("rb") as stream:
+        raw = stream.read(file.limit + 1)  # never more, whatever lies there
+    return verify(raw, str(path), file, other)
+
+
+def verify(raw: bytes, where: str, file: IdxFile, other: IdxFile) -> bytes:
+    """Return the decompressed content of raw bytes that are `file`.
+
+    The SHA-256 at the end would refuse anything that the earlier checks refuse: they are there for their messages.
+
+    Args:
+        raw: what was read or sent, compressed or not.
+        where: what the message calls it.
+        file: what it must be.
+        other: the file that belongs to it.
+
+    Raises:
+        DataError: says what it is instead.
+    """
+    if not raw:
+        raise DataError(f"{where} is empty (0 bytes)")
+    content = _gunzip(raw, where, file) if raw.startswith(b"\x1f\x8b") else raw
+    if content.lstrip()[:1] == b"<":
+        raise DataError(f"{where} is a web page and no data (from a proxy or a login page?)")
+    _check_header(content, where, file, other)
+    if len(content) < file.size:
+        raise _truncated(content, where, file)
+    if len(content) > file.size:
+        raise DataError(f"{where} has trailing bytes: {file.size:,} bytes expected, more found")
+    if file.kind == "labels":
+        labels = to_array(content, file)
+        if (labels > 9).any():
+            index = int(np.argmax(labels > 9))
+            raise DataError(f"{where} has label {labels[index]} at index {index:,}: labels are 0 to 9")
+    if hashlib.sha256(content).hexdigest() != file.sha256:
+        raise DataError(f"{where} has the wrong SHA-256: its content is not that of {file.name}")
+    return content
+
+
+def to_array(content: bytes, file: IdxFile) -> np.ndarray:
+    """Return the numbers of a verified file.
+
+    Shapes:
+        uint8 ``(N, H, W)`` for images, ``(N,)`` for labels.
+    """
+    return np.frombuffer(content, np.uint8, offset=file.header).reshape(file.shape)
+
+
+def _gunzip(raw: bytes, where: str, file: IdxFile) -> bytes:
+    """Return at most one byte more than the file should have, so that a small bomb cannot fill the memory."""
+    inflate = zlib.decompressobj(wbits=31)
+    try:
+        content = inflate.decompress(raw, file.size + 1)
+    except zlib.error as error:
+        raise DataError(f"{where} is a damaged gzip file ({error})") from error
+    if not inflate.eof and len(content) <= file.size:
+        raise DataError(f"{where} is a truncated gzip file: it ends after {len(raw):,} bytes, before its end mark")
+    if inflate.unused_data:
+        raise DataError(f"{where} has {len(inflate.unused_data):,} trailing bytes after the end of its gzip data")
+    return content
+
+
+def _check_header(content: bytes, where: str, file: IdxFile, other: IdxFile) -> None:
+    """Refuse a header that is not this file's, before its numbers are used for anything."""
+    if len(content) < 4:
+        raise _truncated(content, where, file)
+    magic = int.from_bytes(content[:4], "big")
+    if magic == other.magic:
+        raise DataError(f"{where} holds {other.kind}, not {file.kind}: were {file.name} and {other.name} swapped?")
+    if magic != file.magic:
+        raise DataError(f"{where} is no IDX file of {file.kind}: magic number {file.magic} expected, {magic} found")
+    if len(content) < file.header:
+        raise _truncated(content, where, file)
+    shape = tuple(int.from_bytes(content[i : i + 4], "big") for i in range(4, file.header, 4))
+    if shape[1:] != file.shape[1:]:
+        raise DataError(f"{where} has images of {shape[1:]} pixels: {file.shape[1:]} expected")
+    if shape != file.shape:
+        raise DataError(
+            f"{where} claims {shape[0]:,} {file.kind}, but {file.shape[0]:,} must go with "
+            f"the {other.shape[0]:,} {other.kind} of {other.name}"
+        )
+
+
+def _truncated(content: bytes, where: str, file: IdxFile) -> DataError:
+    return DataError(f"{where} is truncated: {file.size:,} bytes expected, {len(content):,} found")
