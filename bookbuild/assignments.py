@@ -24,7 +24,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
-from bookbuild import notebooks
+from bookbuild import first_cell, notebooks
 from bookbuild.notebooks import Chapter, NotebookError
 
 STUB = 'raise NotImplementedError("your answer")'
@@ -74,7 +74,7 @@ def master(assignment: Assignment) -> NotebookNode:
         except NotebookError as error:
             raise NotebookError(f"{assignment.place(raw, index)}: {error}") from None
     set_up = nbformat.v4.new_code_cell(
-        notebooks.SET_UP.replace("{repository}", notebooks.repository(assignment.root)).rstrip(),
+        first_cell.source(assignment.root),
         metadata={"jupyter": {"source_hidden": True}, "nbgrader": {"grade_id": "set-up", "locked": True}},
     )
     _complete(set_up, seen)

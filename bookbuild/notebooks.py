@@ -19,7 +19,6 @@ import re
 import struct
 import sys
 import time
-import tomllib
 from pathlib import Path
 
 import jupytext
@@ -32,6 +31,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
 from PIL import Image, ImageChops
 
+from bookbuild import first_cell
 from bookbuild.plain_markdown import Book, MarkupError, plain
 
 CELL_TIMEOUT = 300  # seconds; a whole chapter should take 60
@@ -46,23 +46,6 @@ TAGS = {
     *("hide-cell", "hide-input", "hide-output", "remove-cell", "remove-input", "remove-output"),
     *("scroll-output", "full-width", "margin"),
 }
-SET_UP = """\
-# Installs the book's code in Colab, says what is missing elsewhere, and does nothing where all is there.
-import importlib.util
-import subprocess
-import sys
-
-if importlib.util.find_spec("vaelib") is None:
-    package = "vaelib @ git+{repository}"
-    if "google.colab" in sys.modules:
-        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", package], check=True)
-    else:
-        raise ModuleNotFoundError(
-            f"This notebook needs vaelib, and the Python of this kernel, {sys.executable}, does not have it.\\n"
-            "In the book's folder, run `make lab` and choose the kernel 'Python 3 (ipykernel)'.\\n"
-            f'Or run "{sys.executable}" -m pip install "{package}" and restart this kernel.'
-        )
-"""
 
 PROGRESS_BAR = re.compile(r"\d+%\|.*\| *\S+/\S+ \[|\d+\S*it \[\d\d:\d\d")
 MEMORY_ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]{6,}")
@@ -139,7 +122,7 @@ def in_myst(chapter: Chapter) -> NotebookNode:
         raise NotebookError(f"{chapter.source}: {error}") from None
     _refuse_unknown(chapter, raw)
     set_up = new_code_cell(
-        SET_UP.replace("{repository}", repository(chapter.root)).rstrip(),
+        first_cell.source(chapter.root),
         metadata={"tags": ["remove-cell"], "jupyter": {"source_hidden": True}},
     )
     cells = [raw.cells[0], set_up]
@@ -155,11 +138,6 @@ def in_myst(chapter: Chapter) -> NotebookNode:
     )
     _number(notebook)
     return notebook
-
-
-def repository(root: Path) -> str:
-    with (root / "pyproject.toml").open("rb") as file:
-        return tomllib.load(file)["project"]["urls"]["Repository"]
 
 
 def _refuse_unknown(chapter: Chapter, raw: NotebookNode) -> None:
@@ -480,13 +458,16 @@ def check(root: Path) -> list[str]:
 
 
 def keep_outputs(chapter: Chapter, notebook: NotebookNode) -> bool:
-    """Gives `notebook` the outputs that are stored, and says whether it could: only where no code has changed."""
+    """Gives `notebook` the outputs that are stored, and says whether it could: only where no code has changed.
+
+    The first cell prints nothing and may have changed: that another commit is installed from now on changes no output.
+    """
     if not chapter.stored.is_file():
         return False
     stored = nbformat.read(chapter.stored, as_version=4)
     old, new = ([cell for cell in each.cells if cell.cell_type == "code"] for each in (stored, notebook))
-    if [(cell.source, cell.metadata.get("tags")) for cell in old] != [
-        (cell.source, cell.metadata.get("tags")) for cell in new
+    if [(cell.source, cell.metadata.get("tags")) for cell in old[1:]] != [
+        (cell.source, cell.metadata.get("tags")) for cell in new[1:]
     ]:
         return False
     for before, cell in zip(old, new, strict=True):
@@ -583,6 +564,8 @@ def main(arguments: list[str] | None = None) -> int:
     known = [chapter.stem for chapter in chapters(options.root)]
     if unknown := [stem for stem in options.stems if stem not in known]:
         parser.error(f"no such chapter: {', '.join(unknown)}; there are {', '.join(known)}")
+    if not (options.check or options.stems) and (said := first_cell.update(options.root)):
+        print(said, flush=True)
     found = check(options.root) if options.check else build(options.root, options.stems, options.all)
     for problem in found:
         print(problem, file=sys.stderr)

@@ -20,6 +20,7 @@ import pytest
 from nbformat.v4 import new_output
 from PIL import Image
 
+from bookbuild import first_cell
 from bookbuild import notebooks as tool
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -238,6 +239,20 @@ def test_a_new_repository_address_reaches_the_notebooks(pair):
     assert problem.startswith("out of step: notebooks/01_demo.ipynb")
 
 
+def test_another_vaelib_to_install_reaches_the_notebooks_without_running_them(pair, monkeypatch):
+    before = nbformat.read(stored(pair), as_version=4)
+    project = pair / "pyproject.toml"
+    text = project.read_text(encoding="utf-8").replace(first_cell.reference(pair), "v9.9.9")
+    project.write_text(text, encoding="utf-8")
+    (problem,) = tool.check(pair)
+    assert problem.startswith("out of step: notebooks/01_demo.ipynb")
+    monkeypatch.setattr(tool, "execute", None)
+    assert tool.build(pair, []) == [] == tool.check(pair)
+    after = nbformat.read(stored(pair), as_version=4)
+    assert 'made_with = "v9.9.9"' in after.cells[1].source
+    assert after.cells[2:] == before.cells[2:]
+
+
 def test_the_check_command_exits_with_1_and_writes_each_problem_on_standard_error(pair, capsys):
     assert tool.main(["--check", "--root", str(pair)]) == 0
     write(pair, TINY + "\nMore.\n")
@@ -259,7 +274,7 @@ def test_the_title_stays_first_and_the_set_up_cell_comes_second(book):
     title, set_up, *_ = converted(book, TINY).cells
     assert title.source.startswith("# A chapter")
     assert set_up.metadata == {"tags": ["remove-cell"], "jupyter": {"source_hidden": True}}
-    assert "vaelib @ git+https://" in set_up.source
+    assert "vaelib @ git+" in set_up.source
 
 
 def test_captions_and_solutions_get_the_form_that_each_reader_needs(book):
@@ -331,7 +346,7 @@ def run_set_up(book: Path, monkeypatch, installed: bool, colab: bool) -> list:
 def test_the_set_up_cell_installs_the_package_in_colab_and_nothing_where_it_is_there(book, monkeypatch):
     ((command, checked),) = run_set_up(book, monkeypatch, installed=False, colab=True)
     assert command[:4] == [sys.executable, "-m", "pip", "install"]
-    assert command[-1] == f"vaelib @ git+{tool.repository(ROOT)}"
+    assert command[-1] == f"vaelib @ git+https://github.com/vaelib/vae-book@{first_cell.reference(ROOT)}"
     assert checked
     assert run_set_up(book, monkeypatch, installed=True, colab=True) == []
 
