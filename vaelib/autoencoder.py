@@ -23,8 +23,8 @@ class Autoencoder(nn.Module):
         latent_dim: length K of the code.
         activation: "relu", "tanh" or "leaky_relu" (slope 0.2).
         seed: seeds the generator that draws the weights.
-        encoder: your own network, (batch, *data_dim) -> (batch, K).
-        decoder: your own network, (batch, K) -> (batch, *data_dim).
+        encoder: your own network, ``(batch, *data_dim) -> (batch, K)``.
+        decoder: your own network, ``(batch, K) -> (batch, *data_dim)``.
 
     Raises:
         ValueError: for a size that is not a positive whole number and for an unknown activation.

@@ -32,9 +32,9 @@ class CVAE(LatentVariableModel):
         latent_dim: number of latent dimensions K.
         prior: "standard" or "conditional".
         likelihood, activation, sigma, seed: as for `vaelib.vae.VAE`.
-        encoder: your own network, (batch, D + C) -> (batch, 2 K), mu and log_var side by side; where data_dim is a
+        encoder: your own network, ``(batch, D + C) -> (batch, 2 K)``, mu and log_var side by side; where data_dim is a
             shape it gets (batch, channels + C, H, W), the condition in C channels that are constant over an image.
-        decoder: your own network, (batch, K + C) -> (batch, *data_dim).
+        decoder: your own network, ``(batch, K + C) -> (batch, *data_dim)``.
         prior_network: your own network for a conditional prior, (batch, C) -> (batch, 2 K).
 
     Raises:

@@ -204,8 +204,8 @@ class VAE(LatentVariableModel):
         activation: "relu", "tanh" or "leaky_relu" (slope 0.2).
         sigma: standard deviation of a Gaussian likelihood, or "learned" for one learned number.
         seed: seeds the generator that draws the weights.
-        encoder: your own network, (batch, *data_dim) -> (batch, 2 K), mu and log_var side by side.
-        decoder: your own network, (batch, K) -> (batch, *data_dim); its outputs are logits for a Bernoulli likelihood.
+        encoder: your own network, ``(batch, *data_dim) -> (batch, 2 K)``, mu and log_var side by side.
+        decoder: your own network, ``(batch, K) -> (batch, *data_dim)``; logits for a Bernoulli likelihood.
 
     Raises:
         ValueError: for a size that is not a positive whole number, an unknown likelihood, a sigma below zero, or a
