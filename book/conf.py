@@ -15,13 +15,14 @@ language = "en"
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "sphinxcontrib.bibtex",
     "bookbuild.extensions.chapters",
     "bookbuild.extensions.citations",
-    "bookbuild.extensions.docstrings",
     "bookbuild.extensions.katex_math",
     "bookbuild.extensions.live_figures",
+    "bookbuild.extensions.signatures",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["book/assignments", "notebooks/assignments", "**/.ipynb_checkpoints"]
@@ -51,6 +52,9 @@ bibtex_default_style = "plain"
 # The API, from the docstrings.
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_custom_sections = [("Attributes", "params_style"), ("Shapes", "returns_style"), ("Source", "returns_style")]
 default_role = "literal"
 python_maximum_signature_line_length = 88
 add_module_names = False

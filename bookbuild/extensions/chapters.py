@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import pkgutil
 import re
@@ -27,6 +28,7 @@ CHAPTERS_MARK = "<!-- chapters -->"
 ASSERTION = re.compile(r"^\s*assert\b|\bassert_\w+\(", re.MULTILINE)
 EXPERIMENTS_MARK = "<!-- experiments -->"
 API_MARK = "<!-- modules of vaelib -->"
+DEPRECATED = {"explorer", "sliders"}  # what `vaelib.widgets` was; the old names warn for one release
 
 
 def chapter_number(docname: str) -> int | None:
@@ -69,12 +71,22 @@ def experiment_lists(source: Path) -> str:
 
 
 def module_lists() -> str:
-    """Return one automodule block for each public module of vaelib, private and ``__main__`` ones left out."""
+    """Return one automodule block for each public module of vaelib; private, old and ``__main__`` ones are left out.
+
+    What a module has from another public one is shown there alone, so that a reference to it has one place to lead to.
+    """
     import vaelib
 
-    names = sorted(f"vaelib.{info.name}" for info in pkgutil.iter_modules(vaelib.__path__) if info.name[0] != "_")
-    block = "## {0}\n\n```{{eval-rst}}\n.. automodule:: {0}\n   :members:\n```\n"
-    return "\n".join(block.format(name) for name in names)
+    blocks = []
+    for name in sorted(info.name for info in pkgutil.iter_modules(vaelib.__path__)):
+        if name[0] == "_" or name in DEPRECATED:
+            continue
+        module = importlib.import_module(f"vaelib.{name}")
+        homes = {each: getattr(getattr(module, each), "__module__", "") for each in getattr(module, "__all__", ())}
+        others = [each for each, home in homes.items() if re.match(rf"vaelib\.(?!{name}\b)[a-z]", home)]
+        options = "   :members:\n" + (f"   :exclude-members: {', '.join(others)}\n" if others else "")
+        blocks.append(f"## vaelib.{name}\n\n```{{eval-rst}}\n.. automodule:: vaelib.{name}\n{options}```\n")
+    return "\n".join(blocks)
 
 
 def fill_marks(app, docname, source) -> None:
