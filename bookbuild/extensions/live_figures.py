@@ -13,16 +13,9 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 
-from vaelib.explorer import LatentExplorer
+from vaelib.widgets import LatentExplorer, _page
 
 _SHIPPED = re.compile(r'"shipped": "([\w-]+)"')
-
-
-def classic(module: str) -> str:
-    """Return a script that does what the module does and offers its `mount` as ``vaelib.mount``."""
-    inside = re.sub(r"^export default .*$", "", module, flags=re.MULTILINE)
-    inside = re.sub(r"^export ", "", inside, flags=re.MULTILINE)
-    return f'(() => {{\n"use strict";\n{inside}\n(globalThis.vaelib ??= {{}}).mount = mount;\n}})();\n'
 
 
 def weights(name: str) -> str:
@@ -35,8 +28,8 @@ def _add_scripts(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
     body = context.get("body", "")
-    explorer = 'class="vaelib-explorer"' in body
-    if not (explorer or 'class="vaelib-frames"' in body):
+    explorer, frames = (f'class="vaelib-{kind}"' in body for kind in ("explorer", "frames"))
+    if not (explorer or frames):
         return
     static = Path(app.outdir, "_static")
     scripts = []
@@ -45,8 +38,11 @@ def _add_scripts(
             scripts.append(f"weights-{name}.js")
             _write(static / scripts[-1], lambda name=name: weights(name))
         scripts.append("explorer.js")
-        _write(static / "explorer.js", lambda: classic(LatentExplorer._esm))
-    _write(static / "explorer.css", lambda: LatentExplorer._css)
+        _write(static / "explorer.js", lambda: _page.script("explorer"))
+    if frames:
+        scripts.append("sliders.js")
+        _write(static / "sliders.js", lambda: _page.script("sliders"))
+    _write(static / "explorer.css", _page.style)
     app.add_css_file("explorer.css")
     for script in [*scripts, "live_figures.js"]:
         app.add_js_file(script, loading_method="defer")

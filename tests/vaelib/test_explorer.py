@@ -16,13 +16,13 @@ from playwright.sync_api import Page
 from torch import nn
 
 from vaelib import data
-from vaelib import explorer as explorer_module
 from vaelib.autoencoder import Autoencoder
 from vaelib.cvae import CVAE
-from vaelib.explorer import LatentExplorer
 from vaelib.vae import VAE
+from vaelib.widgets import LatentExplorer
+from vaelib.widgets import explorer as explorer_module
 
-MODULE = Path(__file__).resolve().parents[2] / "vaelib/static/explorer.js"
+MODULE = Path(__file__).resolve().parents[2] / "vaelib/widgets/static/explorer.js"
 
 
 def digits(n: int = 60) -> data.ImageData:
@@ -145,7 +145,7 @@ def test_what_a_notebook_keeps_is_small_the_same_every_time_and_names_shipped_we
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
-    "style", ["default", MODULE.parents[1] / "vaelib.mplstyle"], ids=["matplotlib's", "the book's"]
+    "style", ["default", MODULE.parents[2] / "vaelib.mplstyle"], ids=["matplotlib's", "the book's"]
 )
 def test_the_still_image_shows_the_place_and_the_decoded_image(style):
     explorer = LatentExplorer(spread(CVAE(64, 10, (20,), 3)), digits())

@@ -16,7 +16,7 @@ CODE = """\
 import gc
 import torch
 import ipywidgets
-from vaelib.explorer import LatentExplorer
+from vaelib.widgets import LatentExplorer
 from vaelib.vae import VAE
 
 explorer = LatentExplorer(VAE(64, (500,), 2, seed=0))

@@ -12,7 +12,7 @@ from PIL import Image
 from playwright.sync_api import Browser
 
 from tests.conftest import Lab
-from vaelib.sliders import Sliders
+from vaelib.widgets import Sliders
 
 
 def bars(high: float, wide: int = 1) -> plt.Figure:
@@ -93,7 +93,7 @@ def test_in_jupyterlab_a_slider_by_keys_changes_the_picture_and_reset_brings_it_
 ) -> None:
     code = """\
 import matplotlib.pyplot as plt
-from vaelib.sliders import Sliders
+from vaelib.widgets import Sliders
 
 def bar(high):
     figure, ax = plt.subplots(figsize=(2, 2))

@@ -85,17 +85,24 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
+const remark = (text) => make("p", { class: "vae-note" }, text);
+/** Why a decoder moves only where Python runs. */
+const why = (each) => each.why ?? "the browser does not know its decoder";
 const bytes = (view) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 const clamp = (value, limit) => Math.max(-limit, Math.min(limit, value));
 const fixed = (value) => value.toFixed(2).replace("-", "\u2212");
 
-/** Paint grey values in [0, 1] on a canvas of height x width pixels. */
+/** Paint values in [0, 1] on a canvas of height x width pixels: one plane of grey, or three of red, green and blue. */
 function paint(canvas, values, height, width) {
   const context = canvas.getContext("2d");
   const picture = context.createImageData(width, height);
-  for (let i = 0; i < values.length; i++) {
-    const grey = Math.max(0, Math.min(255, Math.round(255 * values[i])));
-    picture.data[4 * i] = picture.data[4 * i + 1] = picture.data[4 * i + 2] = grey;
+  const pixels = height * width;
+  const plane = values.length === 3 * pixels ? pixels : 0;
+  for (let i = 0; i < pixels; i++) {
+    for (let colour = 0; colour < 3; colour++) {
+      const value = values[colour * plane + i];
+      picture.data[4 * i + colour] = Math.max(0, Math.min(255, Math.round(255 * value)));
+    }
     picture.data[4 * i + 3] = 255;
   }
   context.putImageData(picture, 0, 0);
@@ -131,6 +138,9 @@ function render({ model, el }) {
   const walk = { from: Float64Array.from(z), to: Float64Array.from(z) };
   walk.from[across] = -2;
   walk.to[across] = 2;
+  // Without a kernel, what Python drew of a decoder that can't run here belongs to one place alone.
+  const drawn = { z: Float64Array.from(z), label };
+  const asleep = (i) => model.kernel === false && !decode[i];
 
   // -- Parts of the page
   const pad = make("canvas", {
@@ -138,9 +148,11 @@ function render({ model, el }) {
     "aria-roledescription": "two-dimensional slider",
     "aria-label": `Latent plane: ${name(across)} across${up === null ? "" : `, ${name(up)} up`}. Arrow keys move, Home resets.`,
   });
-  const screens = decoders.map((each) => {
+  const screens = decoders.map((each, i) => {
     const canvas = make("canvas", { class: "vae-image", width, height, role: "img", "aria-label": `Decoded image, ${each.name}` });
-    return { canvas, figure: make("figure", { class: "vae-screen" }, canvas, make("figcaption", {}, each.name)) };
+    const place = spoken(drawn.z, drawn.label).replaceAll(" = ", "\u00a0=\u00a0");
+    const note = `Moves only while Python runs: ${why(each)}. The image is that of ${place}.`;
+    return { canvas, figure: make("figure", { class: "vae-screen" }, canvas, make("figcaption", {}, each.name, ...(asleep(i) ? [remark(note)] : []))) };
   });
   const value = make("output", { class: "vae-value", "aria-live": "polite" });
   const sliders = order.map((dimension) => {
@@ -190,7 +202,7 @@ function render({ model, el }) {
         ),
         make("label", { class: "vae-row" }, make("span", {}, "walk"), way),
         make("div", { class: "vae-buttons" },
-          ...(dims > 1 ? [tick(manifold, "images behind the plane")] : []),
+          ...(dims > 1 && decode.some(Boolean) ? [tick(manifold, "images behind the plane")] : []),
           ...(count ? [tick(points, "codes of images"), tick(nearest, "nearest codes")] : []),
         ),
       ),
@@ -204,6 +216,12 @@ function render({ model, el }) {
 
   function name(dimension) {
     return `z${dimension + 1}`;
+  }
+
+  /** The place in words: the two dimensions of the plane, and the class. */
+  function spoken(code, k) {
+    const words = order.slice(0, 2).map((each) => `${name(each)} = ${fixed(code[each])}`);
+    return [...words, ...(classes.length ? [`class ${classes[k]}`] : [])].join(", ");
   }
 
   // -- Changes: whatever moves the point ends here, and is shown at the next frame
@@ -231,8 +249,10 @@ function render({ model, el }) {
     frame = 0;
     if (!dirty) return;
     dirty = false;
-    decoders.forEach((each, i) => {
-      if (decode[i]) paint(screens[i].canvas, decode[i](z, label), height, width);
+    const away = label !== drawn.label || z.some((each, k) => each !== drawn.z[k]);
+    screens.forEach(({ canvas }, i) => {
+      if (decode[i]) paint(canvas, decode[i](z, label), height, width);
+      else canvas.classList.toggle("vae-stale", asleep(i) && away);
     });
     drawPlane();
     sliders.forEach(({ dimension, input, shown }) => {
@@ -254,9 +274,7 @@ function render({ model, el }) {
       background = tiles();
       drawPlane();
     }
-    const shown = order.slice(0, 2).map((each) => `${name(each)} = ${fixed(z[each])}`);
-    if (classes.length) shown.push(`class ${classes[label]}`);
-    value.textContent = shown.join(", ");
+    value.textContent = spoken(z, label);
   }
 
   // -- The plane
@@ -410,20 +428,22 @@ function render({ model, el }) {
   const picture = () => {
     const frames = model.get("_frames");
     if (!frames?.byteLength) return;
-    const greys = bytes(frames);
-    let at = 0;
-    decoders.forEach((each, i) => {
-      if (decode[i]) return;
-      paint(screens[i].canvas, Array.from(greys.subarray(at, at + height * width), (byte) => byte / 255), height, width);
-      at += height * width;
-    });
+    const values = Array.from(bytes(frames), (byte) => byte / 255);
+    const unknown = screens.filter((_, i) => !decode[i]);
+    const size = values.length / unknown.length;
+    unknown.forEach(({ canvas }, i) => paint(canvas, values.slice(i * size, (i + 1) * size), height, width));
   };
   model.on("change:z", follow);
   model.on("change:label", follow);
   model.on("change:_frames", picture);
   still.addEventListener("change", halt, { signal: stop.signal });
+  // The plane is drawn in the colour of the text around it. A page says by an attribute that it went dark: the site on
+  // its root, JupyterLab and VS Code on the body; a saved page follows the system.
   const theme = new MutationObserver(draw);
-  theme.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme", "data-mode"] });
+  for (const each of [document.documentElement, document.body]) {
+    theme.observe(each, { attributes: true, attributeFilter: ["class", "data-theme", "data-mode", "data-jp-theme-light"] });
+  }
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw, { signal: stop.signal });
   thumbnails.addEventListener("load", draw);
   picture();
   show();
@@ -442,14 +462,16 @@ function render({ model, el }) {
   };
 }
 
+
 /** Bytes, as a DataView, of a base64 text. */
 const unpack = (text) => new DataView(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);
 
 /**
  * Show an explorer in a page without a kernel, from the state that Python stored (LatentExplorer.stored).
- * `shipped` holds the base64 texts of those weights that the state gives by name.
+ * `shipped` holds the base64 texts of those weights that the state gives by name. `still` is the image that stands for
+ * the explorer in the page: it stays, with the reason below it, where no decoder can run here.
  */
-export function mount(el, stored, shipped = {}) {
+export function mount(el, stored, shipped = {}, still = null) {
   const state = Object.fromEntries(
     Object.entries(stored).map(([key, each]) => [key, each?.base64 === undefined ? each : unpack(each.base64)]),
   );
@@ -458,13 +480,20 @@ export function mount(el, stored, shipped = {}) {
   parts.reduce((at, part) => (weights.set(part, at), at + part.length), 0);
   state._weights = new DataView(weights.buffer);
   const model = {
+    kernel: false,
     get: (key) => state[key],
     set: (key, next) => { state[key] = next; },
     on() {},
     off() {},
     save_changes() {},
   };
-  render({ model, el });
+  const { decoders } = stored._spec;
+  if (still && !decoders.some((each) => each.layers.length)) {
+    const reasons = decoders.map((each) => remark(`${each.name}: ${why(each)}.`));
+    el.replaceChildren(still.cloneNode(), remark("A still image: it moves only while Python runs."), ...reasons);
+  } else {
+    render({ model, el });
+  }
   return model;
 }
 
