@@ -70,6 +70,17 @@ def graded(tmp_path_factory):
     return folder, out, deserved, {result.student: result for result in results}
 
 
+def test_a_set_up_cell_that_was_handed_out_earlier_is_not_called_changed_by_the_student():
+    assignment = tool.assignments(ROOT)[0]
+    master, student = tool.master(assignment), nbformat.read(assignment.stored, as_version=4)
+    submission = nbformat.read(assignment.stored, as_version=4)
+    submission.cells[1].source = submission.cells[1].source.replace("made_with = ", "made_with = 'v0.0.1'  # ")
+    assert submission.cells[1].source != student.cells[1].source
+    rebuilt = rebuild.rebuild(master, student, submission)
+    assert rebuilt.notes == []
+    assert rebuilt.notebook.cells[1].source == master.cells[1].source
+
+
 @pytest.mark.parametrize("student", [student.__name__ for student in QUICK])
 def test_a_student_gets_exactly_what_is_deserved(graded, student):  # FAULTS 55, 56
     _, _, deserved, results = graded
