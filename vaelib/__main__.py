@@ -10,7 +10,7 @@ import torch
 
 from vaelib import __version__, checkpoints, data, pretrained
 from vaelib.cvae import CVAE
-from vaelib.evaluation import log_evidence, test_elbo
+from vaelib.evaluation import log_evidence, mean_elbo
 from vaelib.networks import ACTIVATIONS
 from vaelib.training import TrainingError, choose_device, fit
 from vaelib.vae import VAE
@@ -100,7 +100,7 @@ def _report(model: VAE | CVAE, test: data.ImageData, options: argparse.Namespace
     model.to(choose_device(options.device))
     pixels = "binarised pixels" if options.binarize else "grey pixels, not binarised"
     which = f"{len(test)} images of {test.name}{'' if conditions is None else ' given their class'}, {pixels}"
-    elbo = test_elbo(model, images, conditions)
+    elbo = mean_elbo(model, images, conditions)
     print(f"test -ELBO {-elbo:.2f} nats per image ({which}, z sampled once)")
     if options.samples:
         evidence = log_evidence(model, images, options.samples, conditions, progress=not options.quiet)
@@ -108,12 +108,12 @@ def _report(model: VAE | CVAE, test: data.ImageData, options: argparse.Namespace
 
 
 def _data(options: argparse.Namespace) -> None:
-    for name in options.names or ("digits", "mnist"):
+    for name in options.names or data.names():
         for split in ("train", "test"):
             found = data.load(name, split)
             shape = " x ".join(map(str, found.images.shape))
             print(f"{name} {split}: {shape} images, verified")
-        print(data.locate(name))
+        print(*data.locate(name), sep="\n")
 
 
 def _check_writable(path: Path) -> None:
@@ -148,14 +148,14 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(run=_evaluate)
 
     for command in (train, evaluate):
-        command.add_argument("--data", choices=["mnist", "digits"], default="mnist")
+        command.add_argument("--data", choices=data.names(), default="mnist")
         command.add_argument("--binarize", action="store_true", help="draw binary pixels instead of using grey ones")
         command.add_argument("--samples", type=int, default=0, help="importance samples of the log evidence (none)")
         command.add_argument("--quiet", action="store_true", help="no progress line")
         command.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
 
     fetch = commands.add_parser("data", help="find, download and verify the data")
-    fetch.add_argument("names", nargs="*", metavar="NAME", help="digits, mnist (both)")
+    fetch.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(data.names())} (all)")
     fetch.set_defaults(run=_data)
     return parser
 
