@@ -1,5 +1,6 @@
-"""python -m vaelib: what it prints, what it refuses in one line, and what an interruption leaves behind."""
+"""vaelib, or python -m vaelib: what it prints, what it refuses in one line, and what an interruption leaves behind."""
 
+import os
 import re
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import time
 import pytest
 import torch
 
+import vaelib
 from vaelib import checkpoints
 from vaelib.__main__ import main
 from vaelib.vae import VAE
@@ -67,6 +69,29 @@ def test_a_conditional_model_is_trained_and_evaluated_with_its_classes_and_impor
     bound, estimate = (float(re.findall(rf"-{name} (\S+) nats", output)[0]) for name in ("ELBO", "log p"))
     # 50 samples tighten the bound, by less than the whole KL term.
     assert bound - 10 < estimate < bound
+
+
+def test_the_version_is_the_package_s(capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["--version"])
+    assert left.value.code == 0
+    assert one_line(capsys.readouterr().out) == f"vaelib {vaelib.__version__}"
+
+
+@pytest.mark.parametrize(
+    ("started", "name"),
+    [
+        ("/usr/local/bin/vaelib", "vaelib"),
+        ("Scripts/vaelib.exe", "vaelib"),
+        ("/a/vaelib/__main__.py", "python -m vaelib"),
+    ],
+)
+def test_the_messages_name_the_command_that_was_typed(started, name, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [started])
+    with pytest.raises(SystemExit):
+        main(["fly"])
+    message = one_line(capsys.readouterr().err)
+    assert message.startswith(f"{name}: ") and message.endswith(f"(see {name} --help)")
 
 
 def test_data_command_lists_both_splits_of_the_digits(capsys):
@@ -160,6 +185,7 @@ def test_a_checkpoint_of_other_settings_is_left_alone(tmp_path, capsys):
 # FAULTS 32 and 33, from outside.
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
 def test_interrupted_training_exits_cleanly_and_the_same_command_finishes_it(tmp_path):
     out = tmp_path / "model.safetensors"
     # About a second of training: enough to be stopped in.
