@@ -1,10 +1,14 @@
 """What is accepted where images are: one door for training, evaluation, codes and figures."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from vaelib.data import ImageData
+from vaelib.distributions import check_finite
+from vaelib.networks import first_tensor
 
 Array = Tensor | np.ndarray
 Images = ImageData | Array
@@ -40,6 +44,39 @@ def images_and_labels(data: Images) -> tuple[Tensor, Tensor | None]:
     if isinstance(data, ImageData):
         return data.images, data.labels
     return as_tensor(data), None
+
+
+def training_examples(model: Any, data: Images, y: Array | None) -> tuple[Tensor, Tensor | None]:
+    """Return checked images on the model's device, and one condition for each where the model takes conditions.
+
+    Args:
+        model: what is to be trained.
+        data: images, or ImageData, whose labels are the conditions unless y is given.
+        y: conditions.
+
+    Raises:
+        ValueError: for no image, another number of conditions, or what the model refuses.
+        TypeError: for what are no images.
+    """
+    images, labels = images_and_labels(data)
+    conditions = labels if y is None else as_tensor(y, "conditions")
+    home = first_tensor(model).device
+    images = images.to(home)
+    check = getattr(model, "check", None)
+    if check is None and images.is_floating_point():
+        check_finite(images)
+    x = images if check is None else check(images)
+    if len(x) == 0:
+        raise ValueError("there are no images to train on or to validate with: the data are empty")
+    if y is None and not hasattr(model, "condition_dim"):
+        return x, None
+    if conditions is None or len(conditions) != len(x):
+        raise ValueError(
+            f"{len(x)} images need {len(x)} conditions y, not {None if conditions is None else len(conditions)}"
+        )
+    check_condition = getattr(model, "check_condition", None)
+    conditions = conditions.to(home)
+    return x, conditions if check_condition is None else check_condition(conditions)
 
 
 def _described(values: object) -> str:

@@ -1,0 +1,286 @@
+"""The state of a training run, and what surrounds its loop: order, sums, validation, watching, saving and resuming."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+from os import PathLike, fspath
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vaelib import checkpoints
+from vaelib._cuda import Recorder
+from vaelib._objectives import NAMES, batch_means
+from vaelib.checkpoints import CheckpointError
+from vaelib.contract import Objective, Transform
+from vaelib.networks import evaluating
+
+_EVALUATION_ROWS = 2000
+_GRADIENT = "the sum of the gradients"
+
+
+class TrainingError(RuntimeError):
+    """Training that had to stop: a number that is no longer finite, or memory that ran out."""
+
+
+@dataclass
+class History:
+    """What training measured: means over the examples, one number per finished epoch, in nats per image.
+
+    ``train`` and ``validation`` map "objective", "log_likelihood" and "kl" to lists; a custom objective that returns a
+    plain tensor, or a model with a loss, leaves "objective" alone. ``best_weights`` is a copy of the weights after
+    ``best_epoch`` (counted from 1), the epoch with the highest validation ELBO (or objective, where that is all there
+    is); load it with ``model.load_state_dict``. ``interrupted`` says that the run has steps left to take.
+    """
+
+    train: dict[str, list[float]] = field(default_factory=dict)
+    validation: dict[str, list[float]] = field(default_factory=dict)
+    best_epoch: int | None = None
+    best_weights: dict[str, Tensor] | None = None
+    interrupted: bool = False
+
+    @property
+    def epochs(self) -> int:
+        """The number of finished epochs."""
+        return len(self.train.get("objective", []))
+
+    @property
+    def elbo(self) -> list[float]:
+        """The training ELBO of each epoch."""
+        return _difference(self.train)
+
+    @property
+    def validation_elbo(self) -> list[float]:
+        """The validation ELBO of each epoch."""
+        return _difference(self.validation)
+
+
+class Run:
+    """One run: everything that a checkpoint has to hold, and the tensors on the device that the loop works with.
+
+    Args:
+        model: on the device already.
+        data: checked images and conditions.
+        held_out: those of validation, if any.
+        settings: what identifies the run.
+        objective: what is maximised.
+        transform: of each training batch.
+        device: where to compute.
+        recordable: whether a CUDA graph may record the steps.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: tuple[Tensor, Tensor | None],
+        held_out: tuple[Tensor, Tensor | None] | None,
+        settings: dict[str, Any],
+        objective: Objective,
+        transform: Transform | None,
+        device: torch.device,
+        recordable: bool,
+    ) -> None:
+        # Any: what a model offers beyond nn.Module (start_at_mean, config) is looked up, not declared.
+        self.model: Any = model
+        self.objective, self.transform, self.device = objective, transform, device
+        self.x, self.y = _moved(data, device)
+        self.held_out = None if held_out is None else _moved(held_out, device)
+        self.settings, self.batch_size = settings, settings["batch_size"]
+        self.batches = math.ceil(len(self.x) / self.batch_size)
+        self.total_steps = self.batches * settings["epochs"]
+        self.step = 0
+        self.history = History()
+        # MPS has no float64.
+        self.sums = torch.zeros(3, device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
+        self.names = NAMES
+        self.generator = torch.Generator(device=device).manual_seed(settings["seed"])
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.Adam(self.parameters, lr=settings["learning_rate"], betas=(0.9, 0.99), fused=True)
+        self.recorder: Recorder | None = None
+        if device.type == "cuda":
+            self.recorder = Recorder(self.optimizer, self.generator, self.batch_size, recordable)
+
+    # What the loop calls
+
+    def shuffled(self, epoch: int) -> Tensor:
+        """Return the row numbers of an epoch: they follow from seed and epoch, so no checkpoint holds them."""
+        generator = torch.Generator().manual_seed(self.settings["seed"] * 1_000_003 + epoch)
+        return torch.randperm(len(self.x), generator=generator).to(self.device)
+
+    def recorded(self, take_step: Callable[[Tensor], None]) -> Callable[[Tensor], None]:
+        """Return the step as the device takes it fastest: on CUDA recorded and replayed, elsewhere as it is."""
+        return take_step if self.recorder is None else self.recorder.recorded(take_step)
+
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rate of the step that follows."""
+        if self.recorder is not None:
+            self.recorder.announce(self.step, rate)
+            return
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def watch(self, means: Tensor) -> None:
+        """Stop training before the optimizer's step where a term or a gradient is not finite: on CUDA it is skipped.
+
+        Raises:
+            TrainingError: at once on a CPU, at the end of the epoch on CUDA, where nothing waits for the device.
+        """
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        # A sum is finite only where all of its numbers are, and costs a tenth of a norm.
+        total = torch.stack([gradient.sum() for gradient in gradients]).sum()
+        values = torch.cat([means.detach(), total.to(means).unsqueeze(0)])
+        self.names = NAMES[: len(means)]
+        if self.recorder is not None:
+            self.recorder.watch(values)
+        elif not torch.isfinite(values).all():
+            raise self._diverged(self.step, values)
+
+    def working(self) -> AbstractContextManager[None]:
+        """Work where the steps of an epoch are to run: on CUDA on a stream of their own."""
+        return nullcontext() if self.recorder is None else self.recorder.own_stream()
+
+    def wait(self) -> None:
+        """Wait for the device at the end of an epoch, and raise where a step of it was skipped."""
+        if self.recorder is not None and (bad := self.recorder.bad_step()) >= 0:
+            raise self._diverged(bad, self.recorder.bad_values)
+
+    def finish_epoch(self) -> None:
+        """Add the means of the epoch to the history, and those of validation, and keep the best weights."""
+        for name, value in self.means().items():
+            self.history.train.setdefault(name, []).append(value)
+        self.sums.zero_()
+        if self.held_out is None:
+            return
+        for name, value in self._validate(*self.held_out).items():
+            self.history.validation.setdefault(name, []).append(value)
+        scores = self.history.validation_elbo or self.history.validation["objective"]
+        if scores[-1] == max(scores):
+            self.history.best_epoch = len(scores)
+            self.history.best_weights = {
+                name: tensor.detach().to("cpu", copy=True) for name, tensor in self.model.state_dict().items()
+            }
+
+    def means(self) -> dict[str, float]:
+        """Return the means of the epoch under way."""
+        done = (self.step - 1) % self.batches + 1
+        seen = min(done * self.batch_size, len(self.x))
+        return dict(zip(self.names, (self.sums[: len(self.names)] / seen).tolist(), strict=True))
+
+    # Saving and resuming
+
+    def start(self, checkpoint: str | PathLike[str] | None) -> None:
+        """Take up the run that the checkpoint holds, or begin one.
+
+        Raises:
+            CheckpointError: where the file holds another run.
+        """
+        state = None
+        if checkpoint is not None:
+            with suppress(FileNotFoundError):
+                state = checkpoints.peek(checkpoint)
+        if state is not None:
+            self._resume(checkpoint, state)
+        elif hasattr(self.model, "start_at_mean"):
+            self.model.start_at_mean(self.x)
+
+    def save(self, checkpoint: str | PathLike[str] | None) -> None:
+        """Write everything that going on needs, if there is a file to write to."""
+        if checkpoint is None:
+            return
+        self.history.interrupted = self.step < self.total_steps
+        checkpoints.save(
+            checkpoint,
+            self.model,
+            config=getattr(self.model, "config", None),
+            settings=self.settings,
+            step=self.step,
+            sums=self.sums,
+            optimizer=self.optimizer.state_dict(),
+            generator={"device": self.device.type, "state": self.generator.get_state()},
+            global_generator=torch.get_rng_state(),
+            history=vars(self.history),
+        )
+
+    def release(self) -> None:
+        """Let go of everything that training holds on the device."""
+        self.recorder = None
+        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.state.clear()
+        del self.x, self.y, self.held_out
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _resume(self, path: str | PathLike[str], state: dict[str, Any]) -> None:
+        saved = state.get("settings")
+        if saved is None:
+            raise CheckpointError(f"{fspath(path)} holds a model but no training run: give this run a file of its own")
+        differing = [
+            f"{key}: {saved[key]!r} there, {self.settings[key]!r} here"
+            for key in saved
+            if saved[key] != self.settings[key]
+        ]
+        if differing:
+            raise CheckpointError(
+                f"{fspath(path)} holds another run ({'; '.join(differing)}): repeat its settings, or give this run "
+                "another file"
+            )
+        checkpoints.load(path, self.model)
+        self.step = state["step"]
+        self.sums = state["sums"].to(self.sums)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.history = History(**state["history"])
+        self.names = NAMES[: len(self.history.train) or len(NAMES)]
+        if state["generator"]["device"] == self.device.type:
+            self.generator.set_state(state["generator"]["state"])
+        if "global_generator" in state:
+            torch.set_rng_state(state["global_generator"])
+        if self.recorder is not None:
+            self.recorder.prepare_optimizer()
+
+    @torch.no_grad()
+    def _validate(self, x: Tensor, y: Tensor | None) -> dict[str, float]:
+        generator = torch.Generator(device=self.device).manual_seed(self.settings["seed"])
+        sums = torch.zeros_like(self.sums)
+        with evaluating(self.model):
+            for start in range(0, len(x), _EVALUATION_ROWS):
+                rows = slice(start, start + _EVALUATION_ROWS)
+                given = x[rows], None if y is None else y[rows]
+                means = batch_means(self.objective(self.model, *given, self.step, generator), x[rows])
+                sums[: len(means)] += means * len(x[rows])
+        return dict(zip(self.names, (sums[: len(self.names)] / len(x)).tolist(), strict=True))
+
+    def _diverged(self, step: int, values: Tensor) -> TrainingError:
+        """Return the error that names where training went wrong and in which term."""
+        epoch, batch = divmod(step, self.batches)
+        found = dict(zip((*self.names, _GRADIENT), values.tolist(), strict=False))
+        bad = [name for name in (*reversed(self.names), _GRADIENT) if not math.isfinite(found[name])]
+        name = bad[0] if bad else "objective"
+        return TrainingError(
+            f"epoch {epoch + 1}, batch {batch + 1}: {name} is {found[name]}. Training stopped before that step "
+            "changed the weights; a smaller learning_rate is the usual remedy."
+        )
+
+
+@contextmanager
+def training_mode(model: nn.Module, seed: int, device: torch.device) -> Iterator[None]:
+    """Train in train mode, with layers such as Dropout drawing from the seed; put modes and global generators back."""
+    modes = [(layer, layer.training) for layer in model.modules()]
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        model.train()
+        try:
+            yield
+        finally:
+            for layer, mode in modes:
+                layer.training = mode
+
+
+def _moved(data: tuple[Tensor, Tensor | None], device: torch.device) -> tuple[Tensor, Tensor | None]:
+    x, y = data
+    return x.to(device), None if y is None else y.to(device)
+
+
+def _difference(means: dict[str, list[float]]) -> list[float]:
+    return [a - b for a, b in zip(means.get("log_likelihood", []), means.get("kl", []), strict=True)]
