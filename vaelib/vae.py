@@ -59,7 +59,7 @@ class LatentVariableModel(nn.Module):
             x: images ``(batch, D)``, ``(batch, C, H, W)`` or, grey, ``(batch, H, W)``.
             y: conditions ``(batch,)`` or ``(batch, C)``, for a CVAE alone.
             beta: scales the KL in ``.objective`` alone.
-            n_samples: L.
+            n_samples: ``L``, the draws for each image.
             generator: draws the noise.
             check: False is for a loop that has checked its data once.
 
