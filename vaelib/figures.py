@@ -58,6 +58,10 @@ def image_grid(
         columns: tiles in a row, about the root of N unless given.
         titles: N texts, one above each tile.
         row_labels: one text a row.
+        ax: the Axes to draw on, if not a figure of its own.
+        vmin: the value that is black.
+        vmax: the value that is white.
+        cmap: other colours than greys, by Matplotlib's name.
         gap: pixels between two tiles.
 
     Raises:
@@ -106,11 +110,10 @@ def latent_scatter(
 ) -> Axes:
     """Scatter codes in the latent plane by class, and write each class's name at, or close to, its median code.
 
-    Args:
-        z: ``(N, 2)``.
-        labels: ``(N,)``, whole numbers from 0 to 9.
-        prior_radii: where circles of the prior N(0, I) are drawn, in standard deviations.
-        names: one text a class, by label.
+    Circles of the prior N(0, I) are drawn at `prior_radii`, in standard deviations; `names` are texts, one a class.
+
+    Shapes:
+        z ``(N, 2)``; labels ``(N,)``, whole numbers from 0 to 9.
 
     Raises:
         ValueError: for other shapes, labels outside 0 to 9 and NaN or infinite codes.
@@ -147,9 +150,10 @@ def training_curves(
 ) -> Axes:
     """Draw one curve for each named quantity over the epochs, and those of the validation set dashed.
 
-    Args:
-        history: each value ``(epochs,)``; NaN leaves a gap. The names are the labels: "−ELBO", "KL", …
-        validation: the same for the validation set, by the same names.
+    The names are the labels: "−ELBO", "KL", …
+
+    Shapes:
+        each value ``(epochs,)``; NaN leaves a gap.
 
     Raises:
         ValueError: for no curve, for values that are not a row of numbers, for curves of different lengths and for
@@ -294,12 +298,8 @@ def network_diagram(
 ) -> Axes:
     """Draw a network as columns of circles joined by lines, with each layer's size below and its label above.
 
-    A layer of many units shows a few circles, fewer for a smaller one, and dots for the rest.
-
-    Args:
-        layer_sizes: the units of each layer, from the input to the output.
-        labels: one text a layer.
-        highlight: the number of a layer, such as the latent one, drawn in a colour of its own.
+    A layer of many units shows a few circles, fewer for a smaller one, and dots for the rest. The layer number
+    `highlight`, such as the latent one, is drawn in a colour of its own.
 
     Raises:
         ValueError: for fewer than two layers, for sizes that are not whole numbers of at least 1, and for labels

@@ -140,15 +140,11 @@ def random_line_points(
 ) -> tuple[Floats, NDArray[np.int64]]:
     """Draw points of the square [−1, 1]², each with the class 1 above the line and 0 below it.
 
-    Points are uniform where their distance from the line, ``|y − slope · x − intercept| / √(1 + slope²)``, is at least
-    `margin`. A positive margin is what the convergence theorem asks for.
+    Points are uniform where their distance from the line (slope, intercept), ``|y − slope · x − intercept| / √(1 +
+    slope²)``, is at least `margin`. A positive margin is what the convergence theorem asks for.
 
-    Args:
-        line: its slope and intercept.
-        margin: the least distance of a point from the line.
-
-    Returns:
-        The points ``(n, 3)``, columns x, y and the bias 1, and their targets ``(n,)``.
+    Shapes:
+        points ``(n, 3)``, columns x, y and the bias 1; targets ``(n,)``.
 
     Raises:
         ValueError: where n < 1, where the line misses the square, or where the margin is negative or leaves too
