@@ -26,7 +26,7 @@ def test_the_mean_is_over_images_and_not_over_batches(monkeypatch):
     parts = [
         vae.elbo(images(101)[rows], generator=noise).elbo for rows in (slice(0, 40), slice(40, 80), slice(80, 101))
     ]
-    assert evaluation.test_elbo(vae, images(101)) == pytest.approx(torch.cat(parts).mean().item(), rel=1e-6)
+    assert evaluation.mean_elbo(vae, images(101)) == pytest.approx(torch.cat(parts).mean().item(), rel=1e-6)
 
 
 def test_z_is_sampled_so_that_the_number_is_a_bound_and_not_the_better_one_at_the_mean():
@@ -38,19 +38,19 @@ def test_z_is_sampled_so_that_the_number_is_a_bound_and_not_the_better_one_at_th
     x = images(2000)
     mu, _ = vae.encode(x)
     at_the_mean = (vae.log_likelihood(x.flatten(1), vae.decode(mu)) - vae.elbo(x).kl).mean().item()
-    assert evaluation.test_elbo(vae, x) < at_the_mean - 0.5
-    other_noise = evaluation.test_elbo(vae, x, generator=torch.Generator().manual_seed(9))
-    assert other_noise != evaluation.test_elbo(vae, x) == evaluation.test_elbo(vae, x)
+    assert evaluation.mean_elbo(vae, x) < at_the_mean - 0.5
+    other_noise = evaluation.mean_elbo(vae, x, generator=torch.Generator().manual_seed(9))
+    assert other_noise != evaluation.mean_elbo(vae, x) == evaluation.mean_elbo(vae, x)
 
 
 def test_no_images_are_an_error_and_never_nan():  # FAULTS 19
     with pytest.raises(ValueError, match="no images to evaluate"):
-        evaluation.test_elbo(VAE(16, (8,), 3), images(0))
+        evaluation.mean_elbo(VAE(16, (8,), 3), images(0))
 
 
 def test_images_that_the_model_refuses_are_named():
     with pytest.raises(ValueError, match="divide by 255"):
-        evaluation.test_elbo(VAE(16, (8,), 3), 255 * images(3))
+        evaluation.mean_elbo(VAE(16, (8,), 3), 255 * images(3))
 
 
 def linear_gaussian(blur: float = 1.0, latent_dim: int = 3) -> tuple[VAE, LinearGaussian]:
@@ -167,14 +167,14 @@ def test_the_same_noise_is_used_unless_a_generator_is_given_and_gradients_are_no
     assert not torch.equal(first, evaluation.log_evidence(vae, x, 10, generator=torch.Generator().manual_seed(1)))
 
 
-def test_test_elbo_of_a_conditional_model_uses_each_image_s_own_condition():
+def test_mean_elbo_of_a_conditional_model_uses_each_image_s_own_condition():
     cvae = CVAE(16, 3, (8,), 2)
     x, y = images(30), torch.arange(30) % 3
     noise = torch.Generator().manual_seed(0)
     expected = cvae.elbo(x, y, generator=noise).elbo.mean().item()
-    assert evaluation.test_elbo(cvae, x, y) == pytest.approx(expected, rel=1e-6)
-    assert evaluation.test_elbo(cvae, x.numpy(), y.numpy()) == pytest.approx(expected, rel=1e-6)
-    assert evaluation.test_elbo(cvae, x, y.flip(0)) != pytest.approx(expected, rel=1e-6)
+    assert evaluation.mean_elbo(cvae, x, y) == pytest.approx(expected, rel=1e-6)
+    assert evaluation.mean_elbo(cvae, x.numpy(), y.numpy()) == pytest.approx(expected, rel=1e-6)
+    assert evaluation.mean_elbo(cvae, x, y.flip(0)) != pytest.approx(expected, rel=1e-6)
 
 
 def test_active_units_are_the_dimensions_whose_mean_moves_with_the_image():
