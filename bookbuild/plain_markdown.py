@@ -113,7 +113,8 @@ def _names(persons: list[Person]) -> str:
 def plain(text: str, book: Book) -> str:
     """The same text without MyST.
 
-    Raises: MarkupError for markup that it does not know, and for a reference that leads nowhere.
+    Raises:
+        MarkupError: for markup that it does not know, and for a reference that leads nowhere.
     """
     return TOKEN.sub(lambda token: _plain_token(token, book), text)
 

@@ -260,7 +260,7 @@ def torch_build(python):
 
 
 def book_arguments(python, extras, constraints):
-    """pip's arguments for the package itself, editable, with its extras."""
+    """The arguments of pip for the package itself, editable, with its extras."""
     package = ["--editable", f".[{','.join(extras)}]"]
     if constraints is not None:
         return ["--constraint", "constraints.txt", *package]

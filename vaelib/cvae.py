@@ -33,9 +33,9 @@ class CVAE(LatentVariableModel):
         prior: "standard" or "conditional".
         likelihood, activation, sigma, seed: as for `vaelib.vae.VAE`.
         encoder: your own network, ``(batch, D + C) -> (batch, 2 K)``, mu and log_var side by side; where data_dim is a
-            shape it gets (batch, channels + C, H, W), the condition in C channels that are constant over an image.
+            shape it gets ``(batch, channels + C, H, W)``, the condition in C channels that are constant over an image.
         decoder: your own network, ``(batch, K + C) -> (batch, *data_dim)``.
-        prior_network: your own network for a conditional prior, (batch, C) -> (batch, 2 K).
+        prior_network: your own network for a conditional prior, ``(batch, C) -> (batch, 2 K)``.
 
     Raises:
         ValueError: as `vaelib.vae.VAE` does, for an unknown prior, and for a prior_network that has no use.

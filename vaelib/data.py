@@ -39,9 +39,9 @@ class ImageData:
 
     Args:
         name: the data set's.
-        images: float32 in [0, 1], grey (N, H, W) or in colour (N, C, H, W).
-        labels: int64 (N,).
-        factors: what each image was made from, where that is known, (N, F).
+        images: float32 in [0, 1], grey ``(N, H, W)`` or in colour ``(N, C, H, W)``.
+        labels: int64 ``(N,)``.
+        factors: what each image was made from, where that is known, ``(N, F)``.
         classes: the name of each label, where they have names: label 3 is `classes[3]`.
 
     Raises:
@@ -77,7 +77,7 @@ class ImageData:
         """Return some of the images, with all that belongs to them.
 
         Args:
-            rows: how many of the first images, or the indices (M,) of those to take.
+            rows: how many of the first images, or the indices ``(M,)`` of those to take.
         """
         index = torch.arange(len(self))[: int(rows)] if isinstance(rows, Integral) else rows
         factors = None if self.factors is None else self.factors[index]

@@ -81,7 +81,11 @@ class Bernoulli(nn.Module):
         check_unit_interval(x)
 
     def check_decoder(self, decoder: nn.Module) -> None:
-        """Raise a ValueError for a decoder that ends in Sigmoid, Tanh, Softmax or the like."""
+        """Refuse a decoder that ends in Sigmoid, Tanh, Softmax or the like.
+
+        Raises:
+            ValueError: for such a decoder; it says what to do.
+        """
         last = last_layer(decoder)
         if isinstance(last, BOUNDED):
             raise ValueError(
@@ -186,7 +190,7 @@ class DiscretisedLogistic(nn.Module):
         return torch.where((x < half) | (x > 1 - half), ends, inside).sum(-1)
 
     def mean(self, decoded: Tensor) -> Tensor:
-        """Return E[x|z], from ``(levels - 1) E[x] = sum_j P(x >= j / (levels - 1))``, j from 1."""
+        """Return E[x|z], the sum over j from 1 of ``P(x >= j / (levels - 1)) / (levels - 1)``."""
         steps, precision = self.levels - 1, torch.exp(-self.log_scale)
         total = torch.zeros_like(decoded)
         for j in range(1, self.levels):
@@ -205,7 +209,11 @@ class DiscretisedLogistic(nn.Module):
         return mean
 
     def check(self, x: Tensor) -> None:
-        """Raise a ValueError unless every pixel is one of the levels."""
+        """Check that every pixel is one of the levels.
+
+        Raises:
+            ValueError: that gives the first pixel that is none.
+        """
         check_unit_interval(x)
         grid = x.double() * (self.levels - 1)
         away = (grid - grid.round()).abs()

@@ -61,13 +61,21 @@ def mlp(sizes: Sequence[int], activation: str = "relu", generator: torch.Generat
 
 
 def check_positive_integer(name: str, value: object) -> None:
-    """Raise a ValueError unless `value` is a whole number of at least 1."""
+    """Check that `value`, which is called `name`, is a whole number of at least 1.
+
+    Raises:
+        ValueError: where it is not.
+    """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
 
 
 def check_positive_number(name: str, value: object, alternative: str = "") -> float:
-    """Return `value` as a float, or raise a ValueError unless it is a positive and finite number."""
+    """Return `value` as a float, after checking that it is a positive and finite number.
+
+    Raises:
+        ValueError: where it is not; `alternative` says what else would do.
+    """
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < math.inf:
         raise ValueError(f"{name} must be a positive number{alternative}, not {value!r}")
     return float(value)

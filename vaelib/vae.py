@@ -145,8 +145,8 @@ class LatentVariableModel(nn.Module):
     def start_at_mean(self, x: Tensor) -> None:
         """Set the decoder's output bias so that a fresh model decodes the mean of checked images ``(N, *data_dim)``.
 
-        ``b_d = logit(mean of x_d)`` (Bernoulli) or ``mean of x_d`` (Gaussian). A bias that is not zero any more, or is
-        frozen, or a decoder of your own that does not end in a linear layer, is left alone.
+        It becomes ``logit(mean of x_d)`` (Bernoulli) or ``mean of x_d`` (Gaussian). A bias that is not zero any more,
+        or is frozen, or a decoder of your own that does not end in a linear layer, is left alone.
         """
         parts.start_decoder_at(self.decoder, x.mean(0).flatten(), self.likelihood)
 
