@@ -99,6 +99,7 @@ def test_data_command_lists_both_splits_of_the_digits(capsys):
     printed = capsys.readouterr().out
     assert "digits train: 1500 x 8 x 8 images" in printed
     assert "digits test: 297 x 8 x 8 images" in printed
+    assert printed.splitlines()[-1] == "the digits come with scikit-learn: verified"
 
 
 # FAULTS 51: non-zero exit, one line, no traceback.
