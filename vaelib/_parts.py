@@ -1,6 +1,7 @@
 """What models are put together from: networks run and their outputs checked, images and conditions side by side."""
 
 import math
+import numbers
 import warnings
 from typing import Any
 
@@ -22,8 +23,8 @@ def named(likelihood: str | Likelihood, sigma: float | str = 1.0) -> Likelihood:
         ValueError: for an unknown name, a sigma that is not positive, or one for a likelihood that has none.
         TypeError: for an object that lacks a method.
     """
-    if likelihood == "gaussian":
-        return likelihood if isinstance(likelihood, Gaussian) else Gaussian(sigma)
+    if isinstance(likelihood, str) and likelihood == "gaussian":
+        return Gaussian(sigma)
     if isinstance(likelihood, str) and likelihood != "bernoulli":
         raise ValueError(
             f"unknown likelihood {likelihood!r}: choose 'bernoulli' or 'gaussian', or give an object such as "
@@ -95,9 +96,17 @@ def beside(z: Tensor, y: Tensor) -> Tensor:
 
 def plain(config: dict[str, Any]) -> dict[str, Any]:
     """Return what a model was made from as a checkpoint can hold it; a likelihood of its own class as text."""
-    as_list = {key: list(value) for key, value in config.items() if isinstance(value, list | tuple)}
-    likelihood = config["likelihood"]
-    return config | as_list | {"likelihood": likelihood if isinstance(likelihood, str) else repr(likelihood)}
+    return {key: _plain(value) for key, value in config.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    return value if isinstance(value, str) else repr(value)
 
 
 def on_several(n_samples: int, mu: Tensor, log_var: Tensor, always: bool = False) -> tuple[Tensor, Tensor]:

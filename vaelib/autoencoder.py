@@ -44,8 +44,8 @@ class Autoencoder(nn.Module):
         decoder: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        check_positive_integer("latent_dim", latent_dim)
-        self.data_shape, self.latent_dim = check_shape("data_dim", data_dim), latent_dim
+        self.latent_dim = check_positive_integer("latent_dim", latent_dim)
+        self.data_shape = check_shape("data_dim", data_dim)
         self.data_dim = self.data_shape[0] if len(self.data_shape) == 1 else self.data_shape
         draw = torch.Generator().manual_seed(seed)
         size, hidden = math.prod(self.data_shape), tuple(hidden_dims)

@@ -59,7 +59,7 @@ class CVAE(LatentVariableModel):
         decoder: nn.Module | None = None,
         prior_network: nn.Module | None = None,
     ) -> None:
-        check_positive_integer("condition_dim", condition_dim)
+        condition_dim = check_positive_integer("condition_dim", condition_dim)
         if prior not in ("standard", "conditional"):
             raise ValueError(f"unknown prior {prior!r}: choose 'standard' or 'conditional'")
         if prior == "standard" and prior_network is not None:

@@ -60,14 +60,26 @@ def mlp(sizes: Sequence[int], activation: str = "relu", generator: torch.Generat
     return nn.Sequential(*layers[:-1])
 
 
-def check_positive_integer(name: str, value: object) -> None:
-    """Check that `value`, which is called `name`, is a whole number of at least 1.
+def check_positive_integer(name: str, value: object) -> int:
+    """Return `value`, which is called `name`, as an int, after checking that it is a whole number of at least 1.
 
     Raises:
         ValueError: where it is not.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
+    return int(value)
+
+
+def check_seed(value: object) -> int:
+    """Return a seed as an int, after checking that it is a whole number from 0 to 2**32 - 1.
+
+    Raises:
+        ValueError: where it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not 0 <= value < 2**32:
+        raise ValueError(f"seed must be a whole number from 0 to 2**32 - 1, not {value!r}")
+    return int(value)
 
 
 def check_positive_number(name: str, value: object, alternative: str = "") -> float:
@@ -88,13 +100,10 @@ def check_shape(name: str, value: object) -> tuple[int, ...]:
         ValueError: for what is neither a positive whole number nor three of them.
     """
     if not isinstance(value, tuple | list):
-        check_positive_integer(name, value)
-        return (int(value),)  # type: ignore[call-overload]
+        return (check_positive_integer(name, value),)
     if len(value) != 3:
         raise ValueError(f"{name} must be a number of pixels D or a shape (C, H, W), not {value!r}")
-    for size in value:
-        check_positive_integer(f"each size in {name}", size)
-    return tuple(int(size) for size in value)
+    return tuple(check_positive_integer(f"each size in {name}", size) for size in value)
 
 
 def check_images(

@@ -1,6 +1,5 @@
 """One training loop for every model of the book: fast, resumable, and safe to interrupt."""
 
-import math
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -17,7 +16,7 @@ from vaelib._objectives import batch_means, objective_of
 from vaelib._progress import Bar
 from vaelib._run import History, Run, TrainingError, training_mode
 from vaelib.contract import ElboTerms, Objective, Transform
-from vaelib.networks import check_positive_integer
+from vaelib.networks import check_positive_integer, check_positive_number, check_seed
 
 __all__ = ["ElboTerms", "History", "Objective", "TrainingError", "Transform", "choose_device", "fit"]
 
@@ -87,6 +86,9 @@ def fit(
     device, trained in place in train mode, and put back. The first run of a fresh model starts its decoder at the mean
     image.
 
+    Ctrl-C (the stop button) ends training after the step under way: model, history and checkpoint agree, and
+    ``history.interrupted`` is True. A second Ctrl-C raises KeyboardInterrupt at once.
+
     Args:
         model: a model with ``elbo``, or with ``loss``, which is minimised (see `vaelib.contract`), or any module
             together with an ``objective``.
@@ -106,9 +108,6 @@ def fit(
             CPU bit for bit as if it had never stopped.
         progress: show one line with both terms of the ELBO.
 
-    Ctrl-C (the stop button) ends training after the step under way: model, history and checkpoint agree, and
-    ``history.interrupted`` is True. A second Ctrl-C raises KeyboardInterrupt at once.
-
     Raises:
         ValueError: for settings or data that can't be right.
         TypeError: for a model without ``elbo`` or ``loss``, or for data that are no images.
@@ -119,10 +118,13 @@ def fit(
     Source:
         Kingma and Welling (2014), algorithm 1; chapters 7 and 9.
     """
-    check_positive_integer("epochs", epochs)
-    check_positive_integer("batch_size", batch_size)
-    if not (learning_rate > 0 and math.isfinite(learning_rate)):
-        raise ValueError(f"learning_rate must be positive and finite, not {learning_rate}")
+    settings = {
+        "epochs": check_positive_integer("epochs", epochs),
+        "batch_size": check_positive_integer("batch_size", batch_size),
+        "learning_rate": check_positive_number("learning_rate", learning_rate),
+        "schedule": schedule,
+        "seed": check_seed(seed),
+    }
     if schedule not in ("linear", None):
         raise ValueError(f"unknown schedule {schedule!r}: choose 'linear' or None")
     maximised = objective_of(model) if objective is None else objective
@@ -131,19 +133,12 @@ def fit(
     held_out = None
     if validation is not None:
         held_out = training_examples(model, *(validation if isinstance(validation, tuple) else (validation, None)))
-    settings = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "schedule": schedule,
-        "seed": seed,
-        "data": [*examples[0].shape, float(examples[0].mean())],
-    }
+    settings["data"] = [*examples[0].shape, float(examples[0].mean())]
     with ExitStack() as stack:
         if checkpoint is not None:
             stack.enter_context(checkpoints.lock(checkpoint))
         stack.callback(model.to, home)
-        stack.enter_context(training_mode(model.to(place), seed, place))
+        stack.enter_context(training_mode(model.to(place), settings["seed"], place))
         recordable = objective is None and transform is None
         run = Run(model, examples, held_out, settings, maximised, transform, place, recordable)
         run.start(checkpoint)

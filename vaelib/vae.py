@@ -26,8 +26,8 @@ class LatentVariableModel(nn.Module):
         self, config: dict[str, Any], draw: torch.Generator, encoder: nn.Module | None, decoder: nn.Module | None
     ) -> None:
         super().__init__()
-        latent_dim, condition_dim = config["latent_dim"], config.get("condition_dim", 0)
-        check_positive_integer("latent_dim", latent_dim)
+        latent_dim = check_positive_integer("latent_dim", config["latent_dim"])
+        condition_dim = config.get("condition_dim", 0)
         self.data_shape, self.latent_dim = check_shape("data_dim", config["data_dim"]), latent_dim
         self.data_dim = self.data_shape[0] if len(self.data_shape) == 1 else self.data_shape
         size, hidden = math.prod(self.data_shape), tuple(config["hidden_dims"])

@@ -127,9 +127,14 @@ def test_fewer_images_than_a_batch_and_a_single_image_work():  # FAULTS 20, 27
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"learning_rate": 0.0}, "learning_rate must be positive and finite, not 0.0"),
-        ({"learning_rate": -1.0}, "learning_rate must be positive"),
-        ({"learning_rate": math.nan}, "learning_rate must be positive"),
+        ({"learning_rate": 0.0}, "learning_rate must be a positive number, not 0.0"),
+        ({"learning_rate": -1.0}, "learning_rate must be a positive number"),
+        ({"learning_rate": math.nan}, "learning_rate must be a positive number"),
+        ({"learning_rate": True}, "learning_rate must be a positive number, not True"),
+        ({"learning_rate": "0.1"}, "learning_rate must be a positive number, not '0.1'"),
+        ({"seed": 1.5}, "seed must be a whole number from 0 to 2\\*\\*32 - 1, not 1.5"),
+        ({"seed": None}, "seed must be a whole number"),
+        ({"seed": 2**63}, "seed must be a whole number"),
         ({"epochs": -1}, "epochs must be a whole number of at least 1, not -1"),
         ({"epochs": 0}, "epochs must be"),
         ({"batch_size": 0}, "batch_size must be"),
