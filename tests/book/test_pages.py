@@ -178,6 +178,20 @@ class Text(HTMLParser):
         self.words += data
 
 
+def test_the_api_page_shows_signatures_as_they_stand_in_the_source_and_sections_by_name(site: Path) -> None:
+    words = Text((site / "book" / "api.html").read_text(encoding="utf-8")).words
+    assert "score(x: ArrayLike) → Floats" in words  # not the dozen types that the name stands for
+    assert "color: str = CLASS_COLOURS[0]" in words
+    assert "class Bernoulli#" in words and "class VAE( data_dim: int | Sequence[int]," in words
+    assert "It has what LatentVariableModel has, too." in words
+    assert (
+        "Shapes: (..., K), (..., K) -> (...), in nats. Raises: ValueError – if the last dimensions differ. "
+        "Source: Kingma and Welling (2014), appendix B; chapter 1." in words
+    )
+    for raw in ("Args:", "Alias for field number", "_SupportsArray", "<factory>"):
+        assert raw not in words
+
+
 @pytest.mark.parametrize("chapter", notebooks.chapters(ROOT), ids=lambda chapter: chapter.stem)
 def test_numbers_and_citations_in_a_notebook_are_those_of_the_site(site: Path, chapter: Any) -> None:
     page = (site / "notebooks" / f"{chapter.stem}.html").read_text(encoding="utf-8")
