@@ -9,24 +9,20 @@ Writes book/results/evidence.json; parts that were not asked for stay there as t
 - pixels: the same VAE on thresholded and on grey pixels, about two minutes.
 """
 
-import json
 import math
-import re
 import resource
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from experiments.provenance import provenance
+from experiments import shared
 from vaelib import data, evaluation, pretrained
 from vaelib.distributions import kl_standard_normal
 from vaelib.vae import VAE
 
-RESULTS = Path(__file__).resolve().parents[1] / "book/results/evidence.json"
+RESULTS = shared.results("evidence")
 SEED = 0
 SAMPLES = (1, 5, 50, 100, 500, 5000)
 FEWER = 1000  # images for what all of them would take too long for
@@ -130,28 +126,15 @@ def with_provenance(part: str) -> dict[str, Any]:
         "cpu_minutes": round((time.process_time() - begin) / 60, 2),
         "command": f"python -m experiments.measure_evidence {part}",
         "seed": SEED,
-        **provenance(),
+        **shared.provenance(),
     }
 
 
-def compact(results: dict[str, Any]) -> str:
-    """Return JSON with each innermost list or group on one line."""
-    text = json.dumps(results, indent=1)
-    return re.sub(r"\[[^\[\]{}]*\]|\{[^\[\]{}]*\}(?=,?\n +[\"}])", lambda found: " ".join(found[0].split()), text)
-
-
 def main() -> None:
-    names = sys.argv[1:] or list(PARTS)
-    if unknown := [name for name in names if name not in PARTS]:
-        sys.exit(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
-    for name in (part for part in PARTS if part in names):
+    for name in shared.chosen(PARTS, shared.read(RESULTS).get("parts", {}), __doc__):
         found = with_provenance(name)
-        # Read again each time: two of these may run side by side.
-        results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
-        results["evaluation"] = "MNIST test images; nats per image; z sampled from q(z|x) but where it says at_mean"
-        results.setdefault("parts", {})[name] = found
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(compact(results) + "\n", encoding="utf-8")
+        evaluation = "MNIST test images; nats per image; z sampled from q(z|x) but where it says at_mean"
+        shared.store(RESULTS, found, "parts", name, evaluation=evaluation)
         print(f"{name}: {found['cpu_minutes']} CPU minutes", flush=True)
 
 

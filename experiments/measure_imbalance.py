@@ -10,10 +10,7 @@ on the same images and no others. All 10,000 test images judge. About 9 minutes 
 
 import base64
 import io
-import json
-import re
 import time
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
@@ -21,13 +18,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from experiments.provenance import provenance
+from experiments import shared
 from vaelib import data
 from vaelib.cvae import CVAE
 from vaelib.networks import mlp
 from vaelib.training import fit
 
-RESULTS = Path(__file__).resolve().parents[1] / "book/results/imbalance.json"
+RESULTS = shared.results("imbalance")
 RARE = 8
 SHARES = [0.01, 0.05, 0.10]
 SEEDS = [0, 1, 2, 3, 4]
@@ -174,11 +171,6 @@ def measure() -> dict[str, Any]:
     return {"rare_images": count, "nothing_removed": full, "shares": table, "drawn_taken_for": taken, "png": pictures}
 
 
-def compact(results: dict[str, Any]) -> str:
-    """Return JSON with each list of plain values on one line."""
-    return re.sub(r"\[[^\[\]{}]*\]", lambda found: " ".join(found[0].split()), json.dumps(results, indent=1))
-
-
 def main() -> None:
     start = time.process_time()
     found = measure()
@@ -191,10 +183,9 @@ def main() -> None:
         **found,
         "command": "python -m experiments.measure_imbalance",
         "cpu_minutes": round((time.process_time() - start) / 60, 1),
-        **provenance(),
+        **shared.provenance(),
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(compact(results) + "\n", encoding="utf-8")
+    shared.write(RESULTS, results)
 
 
 if __name__ == "__main__":

@@ -5,22 +5,18 @@ Writes book/results/mnist.json: the learning rates tried on 5,000 validation ima
 among the runs. With OMP_NUM_THREADS=1, ten epochs of 784-400-20 take half a minute, and everything half an hour.
 """
 
-import json
-import re
 import statistics
-import sys
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from experiments.provenance import provenance
+from experiments import shared
 from vaelib import data
-from vaelib.evaluation import test_elbo
+from vaelib.evaluation import mean_elbo
 from vaelib.training import choose_device, fit
 from vaelib.vae import VAE
 
-RESULTS = Path(__file__).resolve().parents[1] / "book/results/mnist.json"
+RESULTS = shared.results("mnist")
 SEEDS = [0, 1, 2, 3, 4]
 RATES = [1e-3, 2e-3, 3e-3, 5e-3, 9e-3]
 SMALL = {"hidden_dims": [400], "latent_dim": 20, "activation": "relu"}
@@ -45,7 +41,7 @@ def measure(name: str) -> dict[str, Any]:
     for seed in SEEDS:
         # The test images stand in the place of the validation images to record a curve; nothing is chosen by it.
         model, by_epoch = curve(run, train, test, best, seed)
-        final.append(-test_elbo(model, test.images))
+        final.append(-mean_elbo(model, test.images))
         curves.append(by_epoch)
         print(f"{name}: seed {seed}, test -ELBO {final[-1]:.2f}", flush=True)
     device = choose_device()
@@ -64,7 +60,7 @@ def measure(name: str) -> dict[str, Any]:
             else {"published_recipe": {"seed": 0, "test_by_epoch": published(run, train, test)}}
         ),
         "command": f'python -m experiments.measure_mnist "{name}"',
-        **provenance(device),
+        **shared.provenance(device),
     }
 
 
@@ -99,7 +95,7 @@ def published(run: dict[str, Any], train: data.ImageData, test: data.ImageData, 
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        by_epoch.append(-test_elbo(model, test.images))
+        by_epoch.append(-mean_elbo(model, test.images))
     print(f"published recipe, test -ELBO by epoch: {rounded(by_epoch)}", flush=True)
     return rounded(by_epoch)
 
@@ -110,23 +106,10 @@ def rounded(values: Any) -> Any:
     return [round(value, 3) for value in values]
 
 
-def compact(results: dict[str, Any]) -> str:
-    """Return JSON with each list of plain values on one line."""
-    return re.sub(r"\[[^\[\]{}]*\]", lambda found: " ".join(found[0].split()), json.dumps(results, indent=1))
-
-
 def main() -> None:
-    names = sys.argv[1:] or list(RUNS)
-    if unknown := [name for name in names if name not in RUNS]:
-        sys.exit(f"no such run: {', '.join(unknown)}; there are {', '.join(RUNS)}")
-    for name in names:
-        found = measure(name)
-        # Read again each time: two of these may run side by side.
-        results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
-        results["evaluation"] = "grey pixels, not binarised; z sampled once from q(z|x); nats per image"
-        results.setdefault("runs", {})[name] = found
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(compact(results) + "\n", encoding="utf-8")
+    evaluation = "grey pixels, not binarised; z sampled once from q(z|x); nats per image"
+    for name in shared.chosen(RUNS, shared.read(RESULTS).get("runs", {}), __doc__, choose_device()):
+        shared.store(RESULTS, measure(name), "runs", name, evaluation=evaluation)
 
 
 if __name__ == "__main__":

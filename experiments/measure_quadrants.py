@@ -7,25 +7,21 @@ and the test images are touched once. Each finished part is written at once, so 
 the part under way; names choose among the parts. With OMP_NUM_THREADS=1 everything takes about 30 minutes.
 """
 
-import json
 import math
-import re
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from experiments.provenance import provenance
+from experiments import shared
 from vaelib import data, evaluation
 from vaelib.cvae import CVAE
 from vaelib.distributions import bernoulli_log_prob
 from vaelib.networks import mlp
 from vaelib.training import choose_device, fit
 
-RESULTS = Path(__file__).resolve().parents[1] / "book/results/quadrants.json"
+RESULTS = shared.results("quadrants")
 SEED = 0
 # (row, column) of the quadrants in the order in which they are seen: bottom left first, as in Pyro's tutorial.
 ORDER = [(1, 0), (0, 0), (0, 1)]
@@ -149,32 +145,22 @@ def rounded(values: list[float]) -> list[float]:
     return [round(value, 3) for value in values]
 
 
-def compact(results: dict[str, Any]) -> str:
-    """Return JSON with each innermost group on one line."""
-    return re.sub(r"[\[{][^\[\]{}]*[\]}]", lambda found: " ".join(found[0].split()), json.dumps(results, indent=1))
-
-
-def stored() -> dict[str, Any]:
-    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
-
-
 def store(group: str, name: str, found: dict[str, Any]) -> None:
-    """Add one finished part to what is stored; read again each time, since two of these may run side by side."""
-    device = choose_device()
-    results = stored()
-    results["what"] = (
-        "negative log p(x|y) of the unseen pixels x of MNIST test images given the seen ones y, mean and standard "
-        "error over the images, nats per image; grey pixels, not binarised; z sampled"
-    )
-    results["split"] = "55,000 training images to fit, 5,000 to choose with, 10,000 test images"
+    """Add one finished part to what is stored."""
     found["provenance"] = {
         "command": f'python -m experiments.measure_quadrants "{name if group == "cells" else "sweep " + name}"',
         "seed": SEED,
-        **provenance(device),
+        **shared.provenance(choose_device()),
     }
-    results.setdefault(group, {})[name] = found
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(compact(results) + "\n", encoding="utf-8")
+    shared.store(
+        RESULTS,
+        found,
+        group,
+        name,
+        what="negative log p(x|y) of the unseen pixels x of MNIST test images given the seen ones y, mean and standard "
+        "error over the images, nats per image; grey pixels, not binarised; z sampled",
+        split="55,000 training images to fit, 5,000 to choose with, 10,000 test images",
+    )
 
 
 def sweep(kind: str, fitting: data.ImageData, validation: data.ImageData) -> None:
@@ -191,7 +177,7 @@ def sweep(kind: str, fitting: data.ImageData, validation: data.ImageData) -> Non
 
 def best_settings(kind: str) -> dict[str, Any]:
     """Return the stored settings with the lowest validation value."""
-    best = min(stored()["sweeps"][kind]["tried"], key=lambda run: run["validation"])
+    best = min(shared.read(RESULTS)["sweeps"][kind]["tried"], key=lambda run: run["validation"])
     return {key: best[key] for key in ("epochs", "learning_rate")}
 
 
@@ -206,9 +192,9 @@ def measure(name: str, fitting: data.ImageData, validation: data.ImageData, test
 
 def main() -> None:
     parts = [f"sweep {kind}" for kind in SWEEPS] + list(CELLS)
-    names = sys.argv[1:] or parts
-    if unknown := [name for name in names if name not in parts]:
-        sys.exit(f"no such part: {', '.join(unknown)}; there are {', '.join(parts)}")
+    found = shared.read(RESULTS)
+    stored = {f"sweep {kind}": part for kind, part in found.get("sweeps", {}).items()} | found.get("cells", {})
+    names = list(shared.chosen(parts, stored, __doc__, choose_device()))
     fitting, validation = data.train_validation_split(data.load("mnist"), 5000, seed=SEED)
     test = data.load("mnist", "test")
     for name in names:

@@ -5,24 +5,20 @@ Writes book/results/uses.json. "left out" trains one VAE without each digit in t
 images clipped to [0, 1] and once as they are. Names choose among the two. Each takes a few minutes on one core.
 """
 
-import json
-import re
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from experiments.provenance import provenance
+from experiments import shared
 from vaelib import data
 from vaelib.autoencoder import Autoencoder
 from vaelib.distributions import bernoulli_log_prob
 from vaelib.training import fit
 from vaelib.vae import VAE
 
-RESULTS = Path(__file__).resolve().parents[1] / "book/results/uses.json"
+RESULTS = shared.results("uses")
 SEED = 0
 LEFT_OUT = {"hidden_dims": [400], "latent_dim": 20, "images": 20_000, "epochs": 4, "learning_rate": 5e-3}
 DENOISING = {"hidden_dims": [400], "latent_dim": 20, "noise": 0.3, "epochs": 20, "learning_rate": 3e-3}
@@ -102,29 +98,18 @@ RUNS: dict[str, Callable[[data.ImageData, data.ImageData], dict[str, Any]]] = {
 }
 
 
-def compact(results: dict[str, Any]) -> str:
-    """Return JSON with each list of plain values on one line."""
-    return re.sub(r"\[[^\[\]{}]*\]", lambda found: " ".join(found[0].split()), json.dumps(results, indent=1))
-
-
 def main() -> None:
-    names = sys.argv[1:] or list(RUNS)
-    if unknown := [name for name in names if name not in RUNS]:
-        sys.exit(f"no such run: {', '.join(unknown)}; there are {', '.join(RUNS)}")
+    names = list(shared.chosen(RUNS, shared.read(RESULTS), __doc__))
     train, test = data.load("mnist"), data.load("mnist", "test")
     for name in names:
-        found = RUNS[name](train, test)
-        # Read again each time: the two may run side by side.
-        results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
-        results[name] = {
-            **found,
+        found = {
+            **RUNS[name](train, test),
             "seed": SEED,
             "evaluation": EVALUATION[name],
             "command": f'python -m experiments.measure_uses "{name}"',
-            **provenance(),
+            **shared.provenance(),
         }
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(compact(results) + "\n", encoding="utf-8")
+        shared.store(RESULTS, found, name)
 
 
 if __name__ == "__main__":

@@ -9,14 +9,13 @@ This is work for a GPU: on one core an epoch takes about 7 seconds for k = 1, an
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-import vaelib
+from experiments import shared
 from vaelib import data
 from vaelib.evaluation import log_evidence
 from vaelib.training import choose_device, fit
@@ -82,16 +81,13 @@ def main() -> None:
     results = reproduce(
         model, options.k, options.stages, options.folder, data.load("mnist"), test, options.samples, progress=True
     )
-    device = choose_device()
     record = {
         "command": f"python -m experiments.reproduce_iwae FOLDER --k {options.k} --stages {options.stages}",
         "stages": results,
         "evaluation": f"10,000 test images, binarised at random once; {options.samples} samples; nats per image",
-        "vaelib": vaelib.__version__,
-        "torch": torch.__version__,
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
+        **shared.provenance(choose_device()),
     }
-    (options.folder / f"k{options.k}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    shared.write(options.folder / f"k{options.k}.json", record)
     for result in results:
         print(f"{result['epochs']} epochs: test log evidence {result['test_log_evidence']:.2f} nats per image")
 

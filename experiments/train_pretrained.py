@@ -5,11 +5,6 @@ models of chapter 10, mnist-50d-vae and mnist-50d-iwae, train for about half an 
 OMP_NUM_THREADS=1; the record holds their learning curves.
 """
 
-import datetime
-import json
-import platform
-import re
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +13,7 @@ import torch
 from torch import Tensor
 
 import vaelib
+from experiments import shared
 from experiments.measure_quadrants import split
 from vaelib import checkpoints, data, evaluation, pretrained
 from vaelib.cvae import CVAE
@@ -128,27 +124,21 @@ def train(name: str) -> None:
     path = WEIGHTS / f"{name}.safetensors"
     checkpoints.save(path, model.half(), config=model.config)
     shipped = pretrained.load(name)
-    device = choose_device()
     record |= {
         "settings": {**model.config, **training, "seed": SEED},
-        "test_elbo": round(test_elbo(shipped, test_data, k is not None, quadrants), 3),
+        "test_elbo": round(recorded_elbo(shipped, test_data, k is not None, quadrants), 3),
         "evaluation": f"10,000 MNIST test images, {how}, z sampled once, nats per image",
         "bytes": path.stat().st_size,
-        "vaelib": vaelib.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
-        "date": datetime.date.today().isoformat(),
+        **shared.provenance(choose_device()),
     }
-    (WEIGHTS / f"{name}.json").write_text(compact(record) + "\n", encoding="utf-8")
+    shared.write(WEIGHTS / f"{name}.json", record)
     print(f"{name}: test -ELBO {-record['test_elbo']:.2f}, {record['bytes'] / 1e6:.2f} MB")
 
 
-def test_elbo(model: VAE | CVAE, test: data.ImageData, binarised: bool, quadrants: int | None = None) -> float:
+def recorded_elbo(model: VAE | CVAE, test: data.ImageData, binarised: bool, quadrants: int | None = None) -> float:
     """Return the ELBO of the test images as a record states it."""
     x, y = examples(model, test, quadrants)
-    return evaluation.test_elbo(model, data.binarize(x, torch.Generator().manual_seed(SEED)) if binarised else x, y)
+    return evaluation.mean_elbo(model, data.binarize(x, torch.Generator().manual_seed(SEED)) if binarised else x, y)
 
 
 def examples(model: VAE | CVAE, images: data.ImageData, quadrants: int | None) -> tuple[Tensor, Tensor | None]:
@@ -158,12 +148,12 @@ def examples(model: VAE | CVAE, images: data.ImageData, quadrants: int | None) -
     return images.images, images.labels if isinstance(model, CVAE) else None
 
 
-def compact(record: dict[str, Any]) -> str:
-    """Return JSON with each innermost group on one line."""
-    text = json.dumps(record, indent=1)
-    return re.sub(r"\{[^{}\[\]]*\}(?=,?\n *[{\]])", lambda found: " ".join(found[0].split()), text)
+def main() -> None:
+    """Train the models that the command line names, or all of them."""
+    stored = {name: pretrained.record(name) for name in pretrained.names()}
+    for name in shared.chosen(MODELS, stored, __doc__, choose_device()):
+        train(name)
 
 
 if __name__ == "__main__":
-    for chosen in sys.argv[1:] or MODELS:
-        train(chosen)
+    main()

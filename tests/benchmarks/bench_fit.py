@@ -5,13 +5,9 @@ Ratios are what counts: each is taken within one round, so that they hold on a m
 """
 
 import argparse
-import datetime
-import json
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,12 +16,12 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-import vaelib
+from experiments import shared
 from vaelib.training import fit
 from vaelib.vae import VAE
 
 DATA_DIM, HIDDEN, LATENT, BATCH = 784, 400, 20, 128
-RESULTS = Path(__file__).parents[2] / "book" / "results" / "speed.json"
+RESULTS = shared.results("speed")
 
 
 class AsImages(Dataset):
@@ -150,16 +146,10 @@ def main() -> None:
             "steps_per_second": {name: round(rate, 1) for name, rate in rates.items()},
             "fit_over_usual_loop": round(against["usual loop"], 2),
             "fit_time_over_matrix_products": round(against["matrix products"], 2),
-            "threads": options.threads,
             "rounds": options.rounds,
-            "vaelib": vaelib.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "device": "cpu",
-            "date": datetime.date.today().isoformat(),
+            **shared.provenance(),
         }
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        shared.write(RESULTS, record)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from experiments import measure_quadrants as tool
+from experiments import shared
 from vaelib import data
 from vaelib.cvae import CVAE
 from vaelib.networks import mlp
@@ -131,7 +132,7 @@ def test_parts_are_stored_one_by_one_and_an_unknown_one_is_refused(monkeypatch, 
     for part in ("sweep nn", "nn 3", "sweep cvae", "standard 1"):
         monkeypatch.setattr(sys, "argv", ["measure_quadrants.py", part])
         tool.main()
-    stored = tool.stored()
+    stored = shared.read(tool.RESULTS)
     assert set(stored["cells"]) == {"nn 3", "standard 1"} and set(stored["sweeps"]) == {"nn", "cvae"}
     monkeypatch.setattr(sys, "argv", ["measure_quadrants.py", "nn 4"])
     with pytest.raises(SystemExit, match="no such part: nn 4"):

@@ -17,7 +17,7 @@ def run(folder, stages, k=3):
 def test_stages_are_the_published_ones_and_a_second_call_goes_on(tmp_path, monkeypatch, k):
     steps = []
     fit = tool.fit
-    monkeypatch.setattr("fit", lambda *a, **b: steps.append((b["epochs"], b["learning_rate"])) or fit(*a, **b))
+    monkeypatch.setattr(tool, "fit", lambda *a, **b: steps.append((b["epochs"], b["learning_rate"])) or fit(*a, **b))
     two = run(tmp_path, 2, k)
     three = run(tmp_path, 3, k)
     assert three[:2] == two  # the finished stages were taken from their checkpoints
