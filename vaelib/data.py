@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vaelib._fetch import DataNotFoundError, LocatedFile, Source
 from vaelib._idx import DataError
-from vaelib._progress import in_notebook, is_watched  # noqa: F401  training and evaluation take it from here
+from vaelib._progress import is_watched
 from vaelib._sets import SETS, Embedded
 
 __all__ = [

@@ -337,6 +337,21 @@ def test_fault_7_gzip_that_inflates_without_end_is_cut_short(own):
     assert peak < 2**22  # bytes, of which the read limit takes 2^16
 
 
+def test_fault_7_file_of_any_length_is_read_no_further_than_it_should_be_long(own):
+    import tracemalloc
+
+    (own / f"{IMAGES}.gz").unlink()
+    with (own / IMAGES).open("wb") as stream:
+        stream.write(GOOD[IMAGES])
+        stream.truncate(2**28)  # bytes; most of them take no room on the disk
+    tracemalloc.start()
+    with pytest.raises(DataError, match="trailing bytes: 256 bytes expected"):
+        load_small(small_source(), "train")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**22
+
+
 def test_fault_8_images_and_labels_swapped_names_both(own):
     refused(own, IMAGES, gzip.compress(GOOD[LABELS]), f"holds labels, not images: were {IMAGES} and {LABELS} swapped")
     (own / f"{IMAGES}.gz").write_bytes(gzip.compress(GOOD[IMAGES]))
