@@ -77,7 +77,7 @@ def log_evidence(
     Args:
         model: a VAE or CVAE; it is evaluated in eval mode and keeps its own.
         x: images ``(N, H, W)``, ``(N, C, H, W)`` or ``(N, D)``, or ImageData, whose labels are a CVAE's conditions.
-        n_samples: S.
+        n_samples: the number ``S`` of draws for each image.
         y: the conditions of a CVAE, ``(N, ...)``.
         generator: of the noise.
         proposal: "posterior" or "prior".

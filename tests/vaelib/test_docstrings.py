@@ -19,6 +19,7 @@ STARRED = re.compile(r"^ {4}\*+(?=\w+: )", re.MULTILINE)  # Napoleon knows these
 LITERAL = re.compile(r"``.+?``|`[^`]+`", re.DOTALL)
 # Where reStructuredText would see an emphasised word, a substitution or a reference.
 MARKUP = re.compile(r"(?:^|[\s'\"(\[{<:/-])[*|](?=\S)|\w_(?!\w)", re.MULTILINE)
+ITEM = re.compile(r"^ {4}\w+: (\(?\w+[.)])(?: |$)", re.MULTILINE)  # "n: S." would be the start of a list
 SHAPE = re.compile(r"\((?:N|n|K|D|M|batch|epochs|\.\.\.)(?:, ?[\w.*]+)*,?\)")
 FORMULA = re.compile(r"``[^`]* (?:=|<-|←) [^`]*``")
 
@@ -114,8 +115,9 @@ def faults(node: Definition) -> Iterator[str]:
         yield f"another order than {SECTIONS}"
     yield from (f"nothing under {name}" for name in names if not any(map(str.strip, found[name])))
     yield from (f"a section on one line: {line}" for line in docstring.splitlines() if ONE_LINE.match(line))
-    plain = STARRED.sub("", LITERAL.sub("0", docstring))
+    plain = STARRED.sub("", LITERAL.sub("``", docstring))
     yield from (f"{stray[0]!r} is markup outside a ``literal``" for stray in MARKUP.finditer(plain))
+    yield from (f"{stray[1]} alone is the start of a list" for stray in ITEM.finditer(plain))
     yield from (f"the shape {stray[0]} is no ``literal``" for stray in SHAPE.finditer(plain))
     if FORMULA.search(docstring) and "Source" not in names:
         yield "a formula without a Source"
@@ -174,6 +176,7 @@ PLANTED = {
     "' |' is markup outside a ``literal``": ("q(z|x)", "|x|"),
     "'x_' is markup outside a ``literal``": ("q(z|x)", "x_"),
     "the shape (N, D) is no ``literal``": ("``(N, D)``", "(N, D)"),
+    "D. alone is the start of a list": ("x: ``(N, D)``.", "x: D."),
     "a formula without a Source": ("Source:\n            Chapter 1.\n", ""),
     "no error is called ValueEror": ("            ValueError: for", "            ValueEror: for"),
     "no argument y": ("x: ``(N", "y: ``(N"),
