@@ -24,8 +24,12 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
-from bookbuild import first_cell, notebooks
-from bookbuild.notebooks import Chapter, NotebookError
+from bookbuild import first_cell
+from bookbuild.chapter import Chapter, NotebookError, seal, serialise, sha256
+from bookbuild.convert import FRONT_MATTER, KERNELSPEC, LANGUAGE, number
+from bookbuild.execute import kernel_environment
+from bookbuild.png import compact
+from vaelib._files import atomic_write
 
 STUB = 'raise NotImplementedError("your answer")'
 FREE_STUB = "*Your answer.*"
@@ -81,9 +85,9 @@ def master(assignment: Assignment) -> NotebookNode:
     notebook = nbformat.v4.new_notebook(cells=[raw.cells[0], set_up, *raw.cells[1:]])
     notebook.metadata = nbformat.from_dict(
         {
-            "kernelspec": notebooks.KERNELSPEC,
-            "language_info": notebooks.LANGUAGE,
-            "vaelib": {"source": assignment.source, "source_sha256": notebooks.sha256(text)},
+            "kernelspec": KERNELSPEC,
+            "language_info": LANGUAGE,
+            "vaelib": {"source": assignment.source, "source_sha256": sha256(text)},
         }
     )
     return notebook
@@ -92,11 +96,11 @@ def master(assignment: Assignment) -> NotebookNode:
 def _refuse_front_matter(assignment: Assignment, raw: NotebookNode) -> None:
     if not raw.cells or not raw.cells[0].source.startswith("# "):
         raise NotebookError(f"{assignment.source}: it must start with its title, '# ...', after the front matter")
-    if unknown := set(raw.metadata) - notebooks.FRONT_MATTER:
+    if unknown := set(raw.metadata) - FRONT_MATTER:
         raise NotebookError(
             f"{assignment.source}: the front matter may hold jupytext and kernelspec, not {sorted(unknown)}"
         )
-    if (kernel := raw.metadata.get("kernelspec", {}).get("name")) != notebooks.KERNELSPEC["name"]:
+    if (kernel := raw.metadata.get("kernelspec", {}).get("name")) != KERNELSPEC["name"]:
         raise NotebookError(f"{assignment.source}: the front matter names the kernel {kernel!r}, it must be 'python3'")
 
 
@@ -181,7 +185,7 @@ def student(assignment: Assignment) -> NotebookNode:
             _attach_picture(assignment, cell, place)
         else:
             _refuse_broken(cell, place)
-    notebooks._number(notebook)
+    number(notebook)
     for cell in notebook.cells:
         cell.id = cell.metadata.get("nbgrader", {}).get("grade_id", cell.id)
     return notebook
@@ -244,14 +248,14 @@ def _refuse_broken(cell: NotebookNode, place: str) -> None:
 
 def problems(assignment: Assignment) -> list[str]:
     """What is out of step between a source and its student version."""
-    wanted = notebooks.seal(student(assignment))
+    wanted = seal(student(assignment))
     if not assignment.stored.is_file():
         return [f"missing: {assignment.source} has no {assignment.notebook}: run `make assignments`"]
     text = assignment.stored.read_text(encoding="utf-8")
     if text == wanted:
         return []
     try:
-        by_hand = notebooks.seal(nbformat.reads(text, as_version=4)) != text
+        by_hand = seal(nbformat.reads(text, as_version=4)) != text
     except (ValueError, AttributeError, nbformat.ValidationError) as error:
         return [f"unreadable: {assignment.notebook} ({error}): delete it and run `make assignments`"]
     if by_hand:
@@ -288,12 +292,12 @@ def build(root: Path, stems: list[str], pictures: bool = False) -> list[str]:
             continue
         try:
             if pictures:
-                write(assignment.picture, picture(master(assignment)))
+                atomic_write(assignment.picture, picture(master(assignment)))
             out_of_step = problems(assignment)
             if kept := [problem for problem in out_of_step if problem.startswith(("edited", "unreadable"))]:
                 raise NotebookError(kept[0])  # somebody's answers may be in there: never written over
             if out_of_step:
-                write(assignment.stored, notebooks.seal(student(assignment)).encode())
+                atomic_write(assignment.stored, seal(student(assignment)))
                 print(assignment.notebook, flush=True)
         except NotebookError as error:
             found.append(f"{error}\n  {assignment.notebook} stays as it was")
@@ -308,17 +312,10 @@ def write_masters(root: Path, stems: list[str], folder: Path) -> list[str]:
             continue
         try:
             notebook = illustrated(assignment)
-            write(folder / f"{assignment.stem}.ipynb", notebooks.serialise(notebook).encode())
+            atomic_write(folder / f"{assignment.stem}.ipynb", serialise(notebook))
         except NotebookError as error:
             found.append(str(error))
     return found
-
-
-def write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    partial.write_bytes(content)
-    partial.replace(path)
 
 
 # What a master says of itself
@@ -335,7 +332,7 @@ def picture(notebook: NotebookNode) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(notebook, timeout=120, resources={"metadata": {"path": folder}})
         try:
-            client.execute(env=notebooks.kernel_environment(Path(folder)))
+            client.execute(env=kernel_environment(Path(folder)))
         except CellExecutionError as error:
             raise NotebookError(f"the reference solution fails: {error.ename}: {error.evalue}") from None
     for cell in notebook.cells:
@@ -343,7 +340,7 @@ def picture(notebook: NotebookNode) -> bytes:
             for output in cell.outputs:
                 if "image/png" in output.get("data", {}):
                     png = base64.b64decode(output.data["image/png"])
-                    return notebooks.strip_png(notebooks.compact_png(png))
+                    return compact(png)
     raise NotebookError("no cell is tagged picture: draw there what a right answer gives")
 
 

@@ -8,6 +8,7 @@ No network is needed. Where anything fails, the exit status is 1 and the previou
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shutil
 import sys
@@ -18,9 +19,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell
 from sphinx.cmd.build import main as sphinx
 
-from bookbuild import notebooks
+from bookbuild.chapter import Chapter, NotebookError, chapters, serialise
+from bookbuild.convert import in_myst
+from bookbuild.in_step import check, keep_outputs
+from bookbuild.normalise import STATES
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "_build"
@@ -39,19 +45,19 @@ def assemble(target: Path, root: Path = ROOT) -> None:
 
     The chapters come with their roles and labels, which Sphinx resolves, and with the outputs of the stored notebooks.
     """
-    chapters = [chapter for chapter in notebooks.chapters(root) if chapter.stored.is_file()]
+    stored = [chapter for chapter in chapters(root) if chapter.stored.is_file()]
     pages = [path for path in (root / "book").glob("*.md") if not CHAPTER.fullmatch(path.stem) and path.stem != "index"]
-    if not chapters:
+    if not stored:
         raise SiteError("notebooks/ holds no chapter; run: make notebooks")
     shutil.rmtree(target, ignore_errors=True)
     for folder in ("book", "notebooks"):
         (target / folder).mkdir(parents=True)
     for path in pages:
         shutil.copyfile(path, target / path.relative_to(root))
-    for chapter in chapters:
+    for chapter in stored:
         try:
-            (target / chapter.notebook).write_text(notebooks.for_site(chapter), encoding="utf-8")
-        except notebooks.NotebookError as error:
+            (target / chapter.notebook).write_text(for_site(chapter), encoding="utf-8")
+        except NotebookError as error:
             raise SiteError(str(error)) from None
     shutil.copyfile(root / "book" / "index.md", target / "index.md")
     if (root / "book" / "figures").is_dir():
@@ -78,6 +84,34 @@ def build(source: Path, site: Path, root: Path = ROOT) -> None:
         if site.exists():
             site.rename(Path(scratch) / "previous")
         new.rename(site)
+
+
+def for_site(chapter: Chapter) -> str:
+    """The chapter as the site needs it: its own text, with the outputs that are stored."""
+    notebook = in_myst(chapter)
+    if not keep_outputs(chapter, notebook):
+        raise NotebookError(f"{chapter.notebook} does not hold the code of {chapter.source}: run `make notebooks`")
+    notebook.cells = [each for cell in notebook.cells for each in (cell, *_states(cell))]
+    return serialise(notebook)
+
+
+def _states(cell: NotebookNode) -> list[NotebookNode]:
+    """The states of the cell's figures that move, taken out of its outputs: a cell of data for the page's script."""
+    found = [
+        (name, output.data.pop(kind))
+        for output in cell.get("outputs", [])
+        for kind, name in STATES.items()
+        if kind in output.get("data", {})
+    ]
+    texts = [
+        f'<script type="application/json" class="vaelib-{name}">{_for_page(state)}</script>' for name, state in found
+    ]
+    return [new_markdown_cell("\n\n".join(texts), id=f"{cell.id}-state")] if found else []
+
+
+def _for_page(state: object) -> str:
+    """JSON without "<", which could end the element that it stands in, or begin a comment."""
+    return json.dumps(state).replace("<", "\\u003c")
 
 
 class Page(HTMLParser):
@@ -139,7 +173,7 @@ def page_faults(site: Path) -> Iterator[str]:
 
 def check_notebooks(root: Path = ROOT) -> None:
     """Refuse notebooks that are out of step with their sources."""
-    if problems := notebooks.check(root):
+    if problems := check(root):
         raise SiteError("\n".join([*problems, "the notebooks are out of step with book/*.md; run: make notebooks"]))
 
 

@@ -29,6 +29,7 @@ from classroom.collect import Submission, collect, identify
 from classroom.rebuild import EXTRA, MASTER, Rebuilt, grade_id, rebuild
 from classroom.run import STUDENT, Outcome, Step, run
 from classroom.trial import step_of
+from vaelib._files import atomic_write
 
 ROOT = Path(__file__).resolve().parents[1]
 INDEX = "results/index.json"
@@ -76,7 +77,7 @@ class Grader:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
         master = submission.assignment and self.masters[submission.assignment].metadata.vaelib.source_sha256
         run = [master, self.seed, self.limit, self.walled, self._program]
-        return hashlib.sha256(json.dumps([submission.student, submission.problem, content, *run]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([submission.student, submission.problem, content, *run])).hexdigest()
 
     def grade(self, submission: Submission) -> tuple[Result, NotebookNode | None]:
         """Runs one submission, whatever is in it; the result, and the notebook as it ran, for the teacher alone."""
@@ -193,14 +194,14 @@ def grade_all(
             place = running[future]
             results[place], notebook = future.result()
             if notebook is not None:
-                tool.write(_place(out, submissions[place], "notebooks"), nbformat.writes(notebook).encode())
-            tool.write(_place(out, submissions[place]), _text(results[place]).encode())
+                atomic_write(_place(out, submissions[place], "notebooks"), nbformat.writes(notebook))
+            atomic_write(_place(out, submissions[place]), _text(results[place]))
             print(
                 f"{len(results)}/{len(submissions)} {results[place].student} {submissions[place].path.name}", flush=True
             )
     _restore(out, submissions, results)
     index = [str(_place(out, submission).relative_to(out)) for submission in submissions]
-    tool.write(out / INDEX, json.dumps(index, indent=1).encode())
+    atomic_write(out / INDEX, json.dumps(index, indent=1))
     return [results[place] for place in range(len(submissions))]
 
 
@@ -232,7 +233,7 @@ def output_folder(submissions: Path, out: Path | None) -> Path:
 
 
 def _place(out: Path, submission: Submission, kind: str = "results") -> Path:
-    name = submission.assignment or f"file-{hashlib.sha256(submission.path.name.encode()).hexdigest()[:8]}"
+    name = submission.assignment or f"file-{hashlib.sha256(submission.path.name).hexdigest()[:8]}"
     suffix = ".json" if kind == "results" else ".ipynb"
     return out / kind / report.safe(submission.student) / f"{name}{suffix}"
 
@@ -254,7 +255,7 @@ def _restore(out: Path, submissions: list[Submission], results: dict[int, Result
         path = _place(out, submissions[place])
         if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != _text(result):
             print(f"{path.name} of {result.student} was changed while grading; it is put back", file=sys.stderr)
-            tool.write(path, _text(result).encode())
+            atomic_write(path, _text(result))
 
 
 # The commands
@@ -304,5 +305,5 @@ def main(arguments: list[str] | None = None) -> int:
 def _gradescope(grader: Grader, notebook: Path, target: Path) -> int:
     """One notebook, graded into the file that Gradescope reads."""
     submission = identify(notebook, notebook.parent, grader.grade_ids())
-    tool.write(target, json.dumps(report.gradescope(asdict(grader.grade(submission)[0])), indent=1).encode())
+    atomic_write(target, json.dumps(report.gradescope(asdict(grader.grade(submission)[0])), indent=1))
     return 0

@@ -11,10 +11,12 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from bookbuild import assignments as tool
 from classroom import grade
+from vaelib._files import atomic_write
 
 ROOT = Path(__file__).resolve().parents[1]
 NBGRADER = "nbgrader>=0.9.5,<0.10"
@@ -49,7 +51,7 @@ def course(out: Path, stems: list[str], python: Path) -> Path:
     folder = out / "nbgrader"
     folder.mkdir(parents=True, exist_ok=True)
     config = CONFIG.format(root=str(folder), stub=tool.STUB, free=tool.FREE_STUB)
-    tool.write(folder / "nbgrader_config.py", config.encode())
+    atomic_write(folder / "nbgrader_config.py", config)
     for assignment in tool.assignments(ROOT):
         source = folder / "source" / assignment.stem
         release = folder / "release" / assignment.stem / f"{assignment.stem}.ipynb"  # the last thing to be made
@@ -85,8 +87,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     python = environment()
     folder = course(out, stems, python)
-    side = [python, ROOT / "classroom/nbgrader_side.py", folder, out / "results", out / "manual.json"]
-    subprocess.run(side, check=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        given = Path(scratch) / "manual.json"
+        side = [python, ROOT / "classroom/nbgrader_side.py", folder, out / "results", given]
+        subprocess.run(side, check=True)
+        atomic_write(out / "manual.json", given.read_bytes())
     grade.write_report(out)
     print(f"{folder / 'gradebook.db'} has the marks; marks.csv and feedback/ have what a person gave")
     if options.serve:

@@ -1,7 +1,8 @@
 """Runs in nbgrader's own environment: puts the marks into its gradebook, and takes out what a person gave there.
 
-python nbgrader_side.py COURSE RESULTS MANUAL: the course's folder, the folder with the results, and the file to write
-the marks for free answers to. A free answer that has changed since it was marked waits to be marked again.
+python nbgrader_side.py COURSE RESULTS MANUAL: the course's folder, the folder with the results, and a new file for the
+marks of free answers, which gradebook.py keeps. A free answer that has changed since it was marked waits to be marked
+again.
 """
 
 import hashlib
@@ -22,9 +23,7 @@ def main(course: Path, results: Path, manual: Path) -> None:
                 student = path.parent.name
                 marks = enter(book, course, results.parent / "notebooks" / student, student, result)
                 given.setdefault(student, {})[result["assignment"]] = marks
-    partial = manual.with_name(manual.name + ".part")
-    partial.write_text(json.dumps(given, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(manual)
+    manual.write_text(json.dumps(given, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def enter(book: Gradebook, course: Path, notebooks: Path, student: str, result: dict) -> dict:

@@ -11,6 +11,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 
+from vaelib._files import atomic_write
+
 MESSAGE = 500  # characters of an error that are kept
 SHOWN = 20_000  # characters of a cell that are shown
 
@@ -24,8 +26,8 @@ def write(out: Path, results: list[dict[str, Any]]) -> None:
             mark = given.get(name, {})
             if mark.get("answer") in (None, _hash(free["text"])):  # else it is the mark of another answer
                 free |= {key: mark[key] for key in ("points", "comment") if key in mark}
-    _write(out / "marks.csv", _table(_marks(results)))
-    _write(out / "totals.csv", _table(_totals(results)))
+    atomic_write(out / "marks.csv", _table(_marks(results)))
+    atomic_write(out / "totals.csv", _table(_totals(results)))
     page = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
     for path in (out / "feedback").glob("*.html"):
         path.unlink()
@@ -34,7 +36,7 @@ def write(out: Path, results: list[dict[str, Any]]) -> None:
         students.setdefault(result["student"], []).append(result | {"sums": sums(result)})
     for student, own in students.items():
         text = page.get_template("feedback.html").render(student=student, results=own)
-        _write(out / "feedback" / f"{safe(student)}.html", text)
+        atomic_write(out / "feedback" / f"{safe(student)}.html", text)
 
 
 def read_manual(out: Path) -> dict[str, Any]:
@@ -107,10 +109,3 @@ def _table(rows: Iterable[list[object]]) -> str:
             [" ".join(text.split()) if isinstance(text, str) else text for text in texts]
         )
     return file.getvalue()
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

@@ -12,7 +12,7 @@ import yaml
 from nbformat import NotebookNode
 
 from bookbuild.assignments import asked, blank, questions
-from bookbuild.notebooks import NotebookError
+from bookbuild.chapter import NotebookError
 from classroom.run import LOCKED, STUDENT, TEST, Step, run
 
 SEED = re.compile(r"^seed = \d+$", re.MULTILINE)

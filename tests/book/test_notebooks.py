@@ -7,10 +7,8 @@ import json
 import os
 import re
 import shutil
-import struct
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 
 import jupytext
@@ -18,9 +16,11 @@ import nbformat
 import numpy as np
 import pytest
 from nbformat.v4 import new_output
-from PIL import Image
+from PIL import Image, ImageChops
+from PIL.PngImagePlugin import PngInfo
 
-from bookbuild import first_cell
+from bookbuild import chapter as chapter_files
+from bookbuild import convert, execute, first_cell, normalise, pages, png
 from bookbuild import notebooks as tool
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,7 +114,7 @@ def stored(root: Path, stem: str = "01_demo") -> Path:
 
 def converted(root: Path, text: str):
     write(root, text)
-    return tool.convert(tool.Chapter(root, "01_demo"))
+    return convert.convert(chapter_files.Chapter(root, "01_demo"))
 
 
 def normalised(root: Path, text: str, outputs: list):
@@ -126,31 +126,28 @@ def normalised(root: Path, text: str, outputs: list):
             cell.outputs = []
     last = [cell for cell in notebook.cells if cell.cell_type == "code"][-1]
     last.outputs = [nbformat.from_dict(output) for output in outputs]
-    tool.normalise(tool.Chapter(root, "01_demo"), notebook)
+    normalise.normalise(chapter_files.Chapter(root, "01_demo"), notebook)
     return last.outputs
+
+
+# What a cell shows is looked at before anybody reads the pixels.
+NO_PICTURE = base64.b64encode(b"no picture").decode()
 
 
 def stream(text: str, name: str = "stdout"):
     return new_output("stream", name=name, text=text)
 
 
-def png(*chunks: tuple[bytes, bytes]) -> bytes:
-    body = b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
-    )
-    return b"\x89PNG\r\n\x1a\n" + body
-
-
 # The book as it is
 
 
 def test_every_notebook_of_the_book_is_in_step_with_its_chapter():
-    assert tool.chapters(ROOT), "the book has chapters"
+    assert chapter_files.chapters(ROOT), "the book has chapters"
     assert tool.check(ROOT) == []
 
 
 def test_every_stored_notebook_was_executed_whole_and_asserts_at_least_five_things():
-    for chapter in tool.chapters(ROOT):
+    for chapter in chapter_files.chapters(ROOT):
         cells = [cell for cell in nbformat.read(chapter.stored, as_version=4).cells if cell.cell_type == "code"]
         assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1)), chapter.stem
         asserts = [line for cell in cells for line in cell.source.splitlines() if re.match(r"\s*assert\b", line)]
@@ -158,19 +155,19 @@ def test_every_stored_notebook_was_executed_whole_and_asserts_at_least_five_thin
 
 
 def test_every_stored_notebook_is_small_and_shows_no_path_warning_or_address_of_a_machine():
-    for chapter in tool.chapters(ROOT):
+    for chapter in chapter_files.chapters(ROOT):
         assert chapter.stored.stat().st_size <= tool.MAX_BYTES, chapter.stem
         for cell in nbformat.read(chapter.stored, as_version=4).cells:
             if cell.cell_type == "code":
-                tool.check_outputs(cell, ROOT)
+                normalise.check_outputs(cell, ROOT)
 
 
 def test_saving_a_chapter_from_jupyterlab_changes_no_cell_and_no_front_matter_and_makes_no_second_file(book):
-    for chapter in tool.chapters(ROOT):
+    for chapter in chapter_files.chapters(ROOT):
         shutil.copy(ROOT / chapter.source, book / "book")
     manager = jupytext.TextFileContentsManager(root_dir=str(book))
-    for chapter in tool.chapters(book):
-        before, text = tool.in_myst(chapter), chapter.text()
+    for chapter in chapter_files.chapters(book):
+        before, text = convert.in_myst(chapter), chapter.text()
         model = manager.get(chapter.source, type="notebook")
         # What JupyterLab adds once a kernel has run.
         model["content"].metadata["language_info"] = {"name": "python", "version": "3.11", "pygments_lexer": "ipython3"}
@@ -178,7 +175,7 @@ def test_saving_a_chapter_from_jupyterlab_changes_no_cell_and_no_front_matter_an
             if cell.cell_type == "code":
                 cell.execution_count, cell.metadata["execution"] = 1, {"iopub.execute_input": "now"}
         manager.save({"type": "notebook", "content": model["content"]}, chapter.source)
-        assert tool.in_myst(chapter).cells == before.cells, chapter.stem
+        assert convert.in_myst(chapter).cells == before.cells, chapter.stem
         assert chapter.text().split("---\n")[1] == text.split("---\n")[1], chapter.stem
     assert {path.suffix for path in (book / "book").iterdir()} == {".md"}
     assert list((book / "notebooks").iterdir()) == []
@@ -317,7 +314,7 @@ def test_only_our_metadata_remain(executed):
     ],
 )
 def test_a_chapter_that_would_lose_something_is_refused(book, text, message):
-    with pytest.raises(tool.NotebookError, match=message) as refusal:
+    with pytest.raises(chapter_files.NotebookError, match=message) as refusal:
         converted(book, text)
     assert "book/01_demo.md" in str(refusal.value)
     (problem,) = tool.check(book)[:1]
@@ -326,8 +323,8 @@ def test_a_chapter_that_would_lose_something_is_refused(book, text, message):
 
 def test_a_chapter_that_is_not_utf8_is_refused(book):
     (book / "book" / "01_demo.md").write_bytes(TINY.replace("a figure", "une poupée").encode("cp1252"))
-    with pytest.raises(tool.NotebookError, match=r"book/01_demo\.md is not UTF-8"):
-        tool.convert(tool.Chapter(book, "01_demo"))
+    with pytest.raises(chapter_files.NotebookError, match=r"book/01_demo\.md is not UTF-8"):
+        convert.convert(chapter_files.Chapter(book, "01_demo"))
 
 
 # The set-up cell
@@ -457,7 +454,7 @@ def test_markdown_in_a_notebook_needs_no_extension(library, text, shown):
     ],
 )
 def test_markup_that_has_no_plain_form_or_leads_nowhere_is_refused_with_its_cell(library, text, message):
-    with pytest.raises(tool.NotebookError, match=re.escape(message)) as refusal:
+    with pytest.raises(chapter_files.NotebookError, match=re.escape(message)) as refusal:
         plain(library, text)
     line = FRONT.count("\n") + 4
     assert str(refusal.value).startswith(f"book/01_demo.md, line {line}: ")
@@ -480,8 +477,8 @@ def test_a_number_that_moves_in_another_chapter_is_found_and_refreshed_without_r
 
 
 def test_prose_is_refreshed_to_the_bytes_that_a_full_run_gives_and_changed_code_is_run(pair, monkeypatch):
-    execute, runs = tool.execute, []
-    monkeypatch.setattr(tool, "execute", lambda chapter, *rest: (runs.append(chapter.stem), execute(chapter, *rest)))
+    run, runs = execute.execute, []
+    monkeypatch.setattr(tool, "execute", lambda chapter, *rest: (runs.append(chapter.stem), run(chapter, *rest)))
     caption = TINY.replace("The line rises", "The line goes up").replace("Some text.", "Some.\n\n+++\n\nOther text.")
     write(pair, caption)
     assert tool.build(pair, []) == []
@@ -506,17 +503,13 @@ def test_a_changed_tag_is_run_again(pair, monkeypatch):
 # Outputs
 
 
-def test_carriage_returns_leave_the_last_state_and_pieces_of_a_stream_become_one(book):
-    pieces = [stream("start\n 10%|#   |"), stream("\r 50%|##  |\r3 epochs, elbo -9.1   \nend"), stream("\n")]
-    assert normalised(book, PLAIN, pieces) == [stream("start\n3 epochs, elbo -9.1\nend\n")]
-
-
 def test_progress_bars_on_standard_error_and_widgets_are_dropped(book):
     bar = stream("\r  0%|          | 0/3 [00:00<?, ?it/s]\r100%|####| 3/3 [00:00<00:00, 30.1it/s]\n", "stderr")
     counter = stream("17it [00:02, 8.1it/s]\n", "stderr")
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "1f"}, "text/plain": "IntSlider(value=1)"}
     widget = new_output("display_data", data=view)
-    assert normalised(book, PLAIN, [bar, widget, stream("kept\n")]) == [stream("kept\n")]
+    assert normalised(book, PLAIN, [widget, stream("kept\n")]) == [stream("kept\n")]
+    assert normalised(book, PLAIN, [bar]) == []
     assert normalised(book, PLAIN, [counter]) == []
 
 
@@ -530,7 +523,7 @@ def test_a_widget_that_brings_a_state_stays_as_a_still_image_with_it_and_goes_to
     shown = new_output("display_data", data={**view, "image/png": still, kind: state})
     [output] = normalised(book, FRONT + code(FIGURE), [shown])
     assert set(output.data) == {"text/plain", "image/png", kind} and output.data[kind] == state
-    [data] = tool._states(nbformat.v4.new_code_cell("explorer", outputs=[output], id="c"))
+    [data] = pages._states(nbformat.v4.new_code_cell("explorer", outputs=[output], id="c"))
     assert set(output.data) == {"text/plain", "image/png"}
     [text] = re.findall(r'<script type="application/json" class="vaelib-explorer">([^<]*)</script>', data.source)
     assert json.loads(text) == state
@@ -550,7 +543,7 @@ def test_a_widget_that_brings_a_state_stays_as_a_still_image_with_it_and_goes_to
     ],
 )
 def test_an_output_that_another_machine_would_not_give_is_refused_and_its_cell_named(book, output, message):
-    with pytest.raises(tool.NotebookError, match=message) as refusal:
+    with pytest.raises(chapter_files.NotebookError, match=message) as refusal:
         normalised(book, PLAIN, [output])
     line = PLAIN[: PLAIN.index("x + 2")].count("\n") + 1
     assert str(refusal.value).startswith(f"book/01_demo.md, line {line}: ")
@@ -574,12 +567,20 @@ def test_an_expected_exception_is_kept_without_the_paths_of_its_traceback(book):
     assert kept.traceback == ["ZeroDivisionError: division by zero"]
 
 
-def test_a_stored_png_keeps_its_pixels_and_no_text_or_time(book):
-    pixels = [(b"IHDR", b"a"), (b"pHYs", b"b"), (b"IDAT", b"c"), (b"IEND", b"")]
-    noisy = [*pixels[:2], (b"tEXt", b"Software\0Matplotlib"), (b"tIME", b"now"), *pixels[2:]]
-    image = new_output("display_data", data={"image/png": base64.b64encode(png(*noisy)).decode()})
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA"])
+def test_a_stored_png_keeps_its_pixels_and_no_text_of_the_program_that_made_it(book, mode):
+    text = PngInfo()
+    text.add_text("Software", "Matplotlib version3.11, https://matplotlib.org/")
+    before = Image.linear_gradient("L").convert(mode)
+    if mode == "RGBA":
+        before.putalpha(100)  # see-through, so that its colours stay as they are
+    file = io.BytesIO()
+    before.save(file, "png", pnginfo=text, dpi=(110, 110))
+    image = new_output("display_data", data={"image/png": base64.b64encode(file.getvalue()).decode()})
     (kept,) = normalised(book, FRONT + code(FIGURE), [image])
-    assert base64.b64decode(kept.data["image/png"]) == png(*pixels)
+    after = Image.open(io.BytesIO(base64.b64decode(kept.data["image/png"])))
+    assert ImageChops.difference(after.convert("RGBA"), before.convert("RGBA")).getbbox(alpha_only=False) is None
+    assert after.text == {} and after.info["dpi"] == pytest.approx((110, 110), abs=0.1)
 
 
 @pytest.mark.parametrize("coloured", [False, True])
@@ -589,33 +590,41 @@ def test_a_stored_figure_is_smaller_and_looks_the_same(coloured):
     pixels = np.concatenate([grey * [0.4, 0.9, 1.0] if coloured else grey, np.full((160, 160, 1), 255)], axis=2)
     file = io.BytesIO()
     Image.fromarray(pixels.astype(np.uint8)).save(file, "png", dpi=(110, 110))
-    small = tool.compact_png(file.getvalue())
+    small = png.compact(file.getvalue())
     assert len(small) < 0.8 * len(file.getvalue())
     stored = Image.open(io.BytesIO(small))
     assert stored.info["dpi"] == pytest.approx((110, 110), abs=0.1)
     # Grey is exact. 256 colours are chosen to be near: 16 of 255 steps is what an eye may just notice.
     error = np.abs(np.asarray(stored.convert("RGB"), float) - pixels.astype(np.uint8)[..., :3]).max()
     assert error <= (16 if coloured else 0)
-    assert tool.compact_png(small) == small
+    assert png.compact(small) == small
 
 
 @pytest.mark.parametrize("missing", ["alt", "caption", "name"])
 def test_a_figure_without_caption_name_or_alt_text_is_refused(book, missing):
-    image = new_output("display_data", data={"image/png": base64.b64encode(png((b"IEND", b""))).decode()})
+    image = new_output("display_data", data={"image/png": NO_PICTURE})
     text = FRONT + code(re.sub(rf"(?m)^    {missing}: .*$", f"    {missing}: ''", FIGURE))
-    with pytest.raises(tool.NotebookError, match=rf"a figure without \w+\.{missing} in"):
+    with pytest.raises(chapter_files.NotebookError, match=rf"a figure without \w+\.{missing} in"):
         normalised(book, text, [image])
 
 
 def test_a_figure_cell_that_shows_no_image_or_two_things_is_refused(book):
-    image = new_output("display_data", data={"image/png": base64.b64encode(png((b"IEND", b""))).decode()})
+    image = new_output("display_data", data={"image/png": NO_PICTURE})
     value = new_output("execute_result", data={"text/plain": "Text(0, 0, 'x')"})
     for outputs, count in (([], 0), ([image, image], 2), ([image, value], 1)):
-        with pytest.raises(tool.NotebookError, match=f"but {count} images among {len(outputs)} rich outputs"):
+        with pytest.raises(chapter_files.NotebookError, match=f"but {count} images among {len(outputs)} rich outputs"):
             normalised(book, FRONT + code(FIGURE), outputs)
 
 
 # Execution, with real kernels
+
+
+def test_carriage_returns_leave_the_last_state_and_pieces_of_a_stream_become_one(book):
+    pieces = ["start\\n 10%|#   |", "\\r 50%|##  |\\r3 epochs, elbo -9.1\\nend", "\\n"]
+    write(book, FRONT + code("\n".join(f"print('{piece}', end='', flush=True)" for piece in pieces)))
+    assert tool.build(book, []) == []
+    (cell,) = [cell for cell in nbformat.read(stored(book), as_version=4).cells if "elbo" in cell.source]
+    assert cell.outputs == [stream("start\n3 epochs, elbo -9.1\nend\n")]
 
 
 def test_two_executions_give_the_same_bytes_and_an_unchanged_chapter_is_left_alone(pair, executed):
@@ -662,12 +671,12 @@ def test_a_chapter_that_cannot_have_mnist_is_refused_though_readers_may_fall_bac
 def test_the_kernel_gets_two_threads_inline_figures_and_the_data_beside_the_book(book, monkeypatch):
     (book.parent / "shared" / "data").mkdir(parents=True)
     monkeypatch.setenv("MPLBACKEND", "pdf")
-    environment = tool.kernel_environment(book)
+    environment = execute.kernel_environment(book)
     assert environment["VAELIB_DATA"] == str((book.parent / "shared" / "data").resolve())
     assert (environment["OMP_NUM_THREADS"], environment["VAELIB_NO_FALLBACK"]) == ("2", "1")
     assert "MPLBACKEND" not in environment
     monkeypatch.setenv("VAELIB_DATA", "mine")
-    assert tool.kernel_environment(book)["VAELIB_DATA"] == str(Path("mine").resolve())
+    assert execute.kernel_environment(book)["VAELIB_DATA"] == str(Path("mine").resolve())
 
 
 def test_live_widgets_bars_and_files_left_behind_do_not_reach_the_book(book):

@@ -19,8 +19,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, Route
 
-from bookbuild import notebooks, plain_markdown
 from bookbuild import pages as site_tool
+from bookbuild import plain_markdown
+from bookbuild.chapter import chapters
+from bookbuild.convert import in_myst
 from tests.conftest import Lab
 
 # Sphinx runs in this process; what its extensions will have to change for a later Sphinx is not this book's affair.
@@ -192,7 +194,7 @@ def test_the_api_page_shows_signatures_as_they_stand_in_the_source_and_sections_
         assert raw not in words
 
 
-@pytest.mark.parametrize("chapter", notebooks.chapters(ROOT), ids=lambda chapter: chapter.stem)
+@pytest.mark.parametrize("chapter", chapters(ROOT), ids=lambda chapter: chapter.stem)
 def test_numbers_and_citations_in_a_notebook_are_those_of_the_site(site: Path, chapter: Any) -> None:
     page = (site / "notebooks" / f"{chapter.stem}.html").read_text(encoding="utf-8")
     book = plain_markdown.Book.read(ROOT)
@@ -204,7 +206,7 @@ def test_numbers_and_citations_in_a_notebook_are_those_of_the_site(site: Path, c
     )
     assert figures == {name: number for name, number in book.figures.items() if number.startswith(own)}
     words, position = Text(page).words, 0
-    for cell in notebooks.in_myst(chapter).cells:
+    for cell in in_myst(chapter).cells:
         if cell.cell_type == "markdown" and not cell.metadata.get("tags"):
             for token in plain_markdown.TOKEN.finditer(cell.source):
                 if (token["role"] or "").startswith(("eq", "numref", "cite", "term")):
@@ -226,7 +228,7 @@ def test_the_sources_of_the_site_are_the_chapters_text_with_the_stored_outputs(t
     site_tool.assemble(tmp_path)
     for staged in (tmp_path / "notebooks").iterdir():
         ours, stored = (nbformat.read(path, as_version=4).cells for path in (staged, ROOT / "notebooks" / staged.name))
-        states = [notebooks._states(cell) for cell in stored]  # taken out of the outputs
+        states = [site_tool._states(cell) for cell in stored]  # taken out of the outputs
         assert [cell.outputs for cell in ours if cell.cell_type == "code"] == [
             cell.outputs for cell in stored if cell.cell_type == "code"
         ]

@@ -1,0 +1,60 @@
+"""Runs a chapter in a kernel of its own, as a reader would."""
+
+import os
+from pathlib import Path
+
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
+
+from bookbuild.chapter import Chapter, NotebookError
+from bookbuild.convert import KERNELSPEC
+
+CELL_TIMEOUT = 300  # seconds; a whole chapter should take 60
+
+
+def execute(chapter: Chapter, notebook: NotebookNode, cell_timeout: int = CELL_TIMEOUT) -> None:
+    """Runs all cells in the folder of the notebooks, and refuses a chapter that raises, hangs or leaves files there."""
+    folder = chapter.stored.parent
+    folder.mkdir(exist_ok=True)
+    before = _other_files(folder)
+    client = NotebookClient(
+        notebook,
+        timeout=cell_timeout,
+        kernel_name=KERNELSPEC["name"],
+        resources={"metadata": {"path": str(folder)}},
+        store_widget_state=False,
+        coalesce_streams=True,  # whichever way the kernel happened to cut what a cell printed
+        extra_arguments=["--log-level=ERROR"],
+        on_cell_execute=lambda cell, cell_index: setattr(client, "last", cell_index),
+    )
+    client.last = 0
+    try:
+        client.execute(env=kernel_environment(chapter.root))
+    except CellExecutionError as error:
+        hint = (
+            "\nThe chapter needs data that are not at hand, and no notebook is stored from a fallback: set VAELIB_DATA."
+        )
+        reason = f"{error.ename}: {error.evalue}{hint if error.ename == 'DataNotFoundError' else ''}"
+        raise NotebookError(f"{chapter.place(notebook, client.last)} raises {reason}") from None
+    except CellTimeoutError:
+        raise NotebookError(f"{chapter.place(notebook, client.last)} takes over {cell_timeout} s") from None
+    except DeadKernelError:
+        raise NotebookError(f"{chapter.place(notebook, client.last)}: the kernel died (out of memory?)") from None
+    if left := _other_files(folder) - before:
+        raise NotebookError(f"{chapter.source} left files in notebooks/, remove them and use tempfile: {sorted(left)}")
+
+
+def kernel_environment(root: Path) -> dict[str, str]:
+    """Two threads that sleep while they wait, inline figures, UTF-8, no fallback from MNIST to the digits."""
+    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    # Threads that spin make a busy machine many times slower.
+    environment |= {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUTF8": "1", "VAELIB_NO_FALLBACK": "1"}
+    shared = root.resolve().parent / "shared" / "data"
+    if data := os.environ.get("VAELIB_DATA") or (shared.is_dir() and shared):
+        environment["VAELIB_DATA"] = str(Path(data).resolve())  # the kernel runs in another folder
+    return environment
+
+
+def _other_files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {path.name for path in folder.glob("*.ipynb*")} - {"assignments"}
