@@ -19,7 +19,7 @@ STARRED = re.compile(r"^ {4}\*+(?=\w+: )", re.MULTILINE)  # Napoleon knows these
 LITERAL = re.compile(r"``.+?``|`[^`]+`", re.DOTALL)
 # Where reStructuredText would see an emphasised word, a substitution or a reference.
 MARKUP = re.compile(r"(?:^|[\s'\"(\[{<:/-])[*|](?=\S)|\w_(?!\w)", re.MULTILINE)
-ITEM = re.compile(r"^ {4}\w+: (\(?(?:[A-Za-z]|\d+|[ivxIVX]+)[.)])(?: |$)", re.MULTILINE)  # "n: S." would be the start of a list
+ITEM = re.compile(r"^ {4}\w+: (\(?(?:[A-Za-z]|\d+|[ivxIVX]+)[.)])(?: |$)", re.MULTILINE)  # as in "n: S."
 SHAPE = re.compile(r"\((?:N|n|K|D|M|batch|epochs|\.\.\.)(?:, ?[\w.*]+)*,?\)")
 FORMULA = re.compile(r"``[^`]* (?:=|<-|←) [^`]*``")
 
