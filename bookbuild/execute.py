@@ -18,6 +18,12 @@ def execute(chapter: Chapter, notebook: NotebookNode, cell_timeout: int = CELL_T
     folder = chapter.stored.parent
     folder.mkdir(exist_ok=True)
     before = _other_files(folder)
+    reached = 0
+
+    def note(cell: NotebookNode, cell_index: int) -> None:
+        nonlocal reached
+        reached = cell_index
+
     client = NotebookClient(
         notebook,
         timeout=cell_timeout,
@@ -26,9 +32,8 @@ def execute(chapter: Chapter, notebook: NotebookNode, cell_timeout: int = CELL_T
         store_widget_state=False,
         coalesce_streams=True,  # whichever way the kernel happened to cut what a cell printed
         extra_arguments=["--log-level=ERROR"],
-        on_cell_execute=lambda cell, cell_index: setattr(client, "last", cell_index),
+        on_cell_execute=note,
     )
-    client.last = 0
     try:
         client.execute(env=kernel_environment(chapter.root))
     except CellExecutionError as error:
@@ -36,11 +41,11 @@ def execute(chapter: Chapter, notebook: NotebookNode, cell_timeout: int = CELL_T
             "\nThe chapter needs data that are not at hand, and no notebook is stored from a fallback: set VAELIB_DATA."
         )
         reason = f"{error.ename}: {error.evalue}{hint if error.ename == 'DataNotFoundError' else ''}"
-        raise NotebookError(f"{chapter.place(notebook, client.last)} raises {reason}") from None
+        raise NotebookError(f"{chapter.place(notebook, reached)} raises {reason}") from None
     except CellTimeoutError:
-        raise NotebookError(f"{chapter.place(notebook, client.last)} takes over {cell_timeout} s") from None
+        raise NotebookError(f"{chapter.place(notebook, reached)} takes over {cell_timeout} s") from None
     except DeadKernelError:
-        raise NotebookError(f"{chapter.place(notebook, client.last)}: the kernel died (out of memory?)") from None
+        raise NotebookError(f"{chapter.place(notebook, reached)}: the kernel died (out of memory?)") from None
     if left := _other_files(folder) - before:
         raise NotebookError(f"{chapter.source} left files in notebooks/, remove them and use tempfile: {sorted(left)}")
 

@@ -81,8 +81,8 @@ def check_outputs(cell: NotebookNode, root: Path) -> None:
         for text in texts(output):
             if found := MEMORY_ADDRESS.search(text):
                 raise NotebookError(f"the output shows a memory address ({found[0]}), which changes with every run")
-            if found := machine_path(text, root):
-                raise NotebookError(f"the output shows a path of this machine: {found}")
+            if path := machine_path(text, root):
+                raise NotebookError(f"the output shows a path of this machine: {path}")
         if output.get("name") == "stderr" and output.text.strip() and "stderr-expected" not in tags:
             raise NotebookError(
                 f"unexpected warning (tag the cell stderr-expected if it belongs):\n{output.text.strip()}"

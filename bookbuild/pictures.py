@@ -7,6 +7,7 @@ import argparse
 import io
 import sys
 from pathlib import Path
+from typing import Literal
 
 from PIL import Image
 from playwright.sync_api import sync_playwright
@@ -16,7 +17,7 @@ from tools.system_packages import find_browser
 ROOT = Path(__file__).resolve().parents[1]
 SITE, FIGURES = ROOT / "_build" / "site", ROOT / "book" / "figures"
 # Page, what to scroll to, colour scheme.
-PICTURES = {
+PICTURES: dict[str, tuple[str, str | None, Literal["light", "dark"]]] = {
     "front": ("index.html", None, "light"),
     "derivation": ("notebooks/03_elbo.html", "#equation-eq-elbo-gap", "light"),
     "latent": ("notebooks/08_latent_space.html", "#fig-latent-manifold", "dark"),

@@ -77,7 +77,7 @@ class Grader:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
         master = submission.assignment and self.masters[submission.assignment].metadata.vaelib.source_sha256
         run = [master, self.seed, self.limit, self.walled, self._program]
-        return hashlib.sha256(json.dumps([submission.student, submission.problem, content, *run])).hexdigest()
+        return hashlib.sha256(json.dumps([submission.student, submission.problem, content, *run]).encode()).hexdigest()
 
     def grade(self, submission: Submission) -> tuple[Result, NotebookNode | None]:
         """Runs one submission, whatever is in it; the result, and the notebook as it ran, for the teacher alone."""
@@ -233,7 +233,7 @@ def output_folder(submissions: Path, out: Path | None) -> Path:
 
 
 def _place(out: Path, submission: Submission, kind: str = "results") -> Path:
-    name = submission.assignment or f"file-{hashlib.sha256(submission.path.name).hexdigest()[:8]}"
+    name = submission.assignment or f"file-{hashlib.sha256(submission.path.name.encode()).hexdigest()[:8]}"
     suffix = ".json" if kind == "results" else ".ipynb"
     return out / kind / report.safe(submission.student) / f"{name}{suffix}"
 

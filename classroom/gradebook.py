@@ -36,7 +36,16 @@ def environment() -> Path:
     if not python.exists() or subprocess.run([python, "-c", "import nbgrader"], check=False).returncode:
         print(f"Installing {NBGRADER} in {folder.name} (a minute) ...", flush=True)
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        pip = [python, "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", NBGRADER]
+        pip: list[str | Path] = [
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--constraint",
+            ROOT / "constraints.txt",
+            NBGRADER,
+        ]
         subprocess.run(pip, check=True)
     return python
 
@@ -58,7 +67,15 @@ def course(out: Path, stems: list[str], python: Path) -> Path:
         if assignment.stem in stems and _changed(release, assignment):
             if problems := tool.write_masters(ROOT, [assignment.stem], source):
                 raise SystemExit("\n".join(problems))
-            command = [python, "-m", "nbgrader", "generate_assignment", assignment.stem, "--force", "--log-level=WARN"]
+            command: list[str | Path] = [
+                python,
+                "-m",
+                "nbgrader",
+                "generate_assignment",
+                assignment.stem,
+                "--force",
+                "--log-level=WARN",
+            ]
             subprocess.run(command, cwd=folder, check=True, env=_path(python))
     return folder
 
@@ -89,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
     folder = course(out, stems, python)
     with tempfile.TemporaryDirectory() as scratch:
         given = Path(scratch) / "manual.json"
-        side = [python, ROOT / "classroom/nbgrader_side.py", folder, out / "results", given]
+        side: list[str | Path] = [python, ROOT / "classroom/nbgrader_side.py", folder, out / "results", given]
         subprocess.run(side, check=True)
         atomic_write(out / "manual.json", given.read_bytes())
     grade.write_report(out)

@@ -36,9 +36,9 @@ class Answer:
 
 
 def _own(name: str) -> Any:
-    from IPython.core.getipython import get_ipython
+    from IPython.core.interactiveshell import InteractiveShell
 
-    return get_ipython().user_ns[name]
+    return InteractiveShell.instance().user_ns[name]
 
 
 class ProtocolError(Exception):

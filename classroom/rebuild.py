@@ -10,6 +10,7 @@ import re
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
@@ -67,7 +68,7 @@ def read(path: Path) -> NotebookNode:
     return notebook
 
 
-def _cleaned(cell: NotebookNode) -> NotebookNode | None:
+def _cleaned(cell: dict[str, Any]) -> NotebookNode | None:
     """The cell with a source that is text and without outputs; None where it holds nothing."""
     source = cell.get("source", "")
     text = "".join(map(str, source)) if isinstance(source, list) else str(source)

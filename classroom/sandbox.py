@@ -8,7 +8,6 @@ too much memory or starts too many others.
 import contextlib
 import functools
 import glob
-import multiprocessing
 import os
 import shutil
 import socket
@@ -17,10 +16,17 @@ import sys
 import tempfile
 import threading
 import time
+from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
+
+if TYPE_CHECKING:  # Windows has only the last of them
+    from multiprocessing.context import ForkContext, ForkServerContext, SpawnContext
+
+    Context = ForkContext | ForkServerContext | SpawnContext
 
 ROOT = Path(__file__).resolve().parents[1]
 PRELOAD = [
@@ -43,11 +49,11 @@ def bounded(walled: bool) -> "Program | Forked":
     return Forked() if os.name == "nt" else Program(walled)
 
 
-def context() -> multiprocessing.context.BaseContext:
+def context() -> "Context":
     """How processes of ours are started: copied from one that has imported the libraries, where the system can."""
     if os.name == "nt":
-        return multiprocessing.get_context("spawn")
-    found = multiprocessing.get_context("forkserver")
+        return get_context("spawn")
+    found = get_context("forkserver")
     found.set_forkserver_preload(PRELOAD)
     return found
 
@@ -56,7 +62,7 @@ class Forked:
     """A copy of this process, which has imported the libraries and done nothing yet."""
 
     def __init__(self) -> None:
-        how = multiprocessing.get_context("spawn" if os.name == "nt" else "fork")
+        how: "Context" = get_context("spawn") if os.name == "nt" else get_context("fork")
         self.connection, there = how.Pipe()
         self._process = how.Process(target=_serve, args=(there,), daemon=True)
         self._process.start()
@@ -210,9 +216,9 @@ def _wall() -> list[str]:
         elif Path(place).exists():
             words += ["--ro-bind", place, place]
     places = {Path(sys.base_prefix), Path(sys.prefix), ROOT / "vaelib", ROOT / "classroom"}
-    for place in sorted(places):
-        if not place.is_relative_to("/usr"):
-            words += ["--ro-bind", str(place), str(place)]
+    for folder in sorted(places):
+        if not folder.is_relative_to("/usr"):
+            words += ["--ro-bind", str(folder), str(folder)]
     for file in map(Path, glob.glob(f"{_fonts()}/fontlist-*.json")):
         words += ["--ro-bind", str(file), f"/tmp/matplotlib/{file.name}"]  # its making takes seconds
     # What bubblewrap itself puts under these is a disk in memory too, and without a bound.

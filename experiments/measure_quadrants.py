@@ -75,7 +75,7 @@ def split(images: Tensor, quadrants: int) -> tuple[Tensor, Tensor]:
     return pixels[:, ~seen], pixels[:, seen]
 
 
-def regressor_objective(model: nn.Module, x: Tensor, y: Tensor, step: int, generator: torch.Generator) -> Tensor:
+def regressor_objective(model: nn.Module, x: Tensor, y: Tensor | None, step: int, generator: torch.Generator) -> Tensor:
     """Return log p(x|y) of the regressor, whose pixels are independent given y."""
     return bernoulli_log_prob(x, model(y), check=False)
 
@@ -118,7 +118,7 @@ def evaluate(model: nn.Module, x: Tensor, y: Tensor, curve: dict[str, Any] = CUR
     noise = torch.Generator().manual_seed(SEED)
     terms = [model.elbo(*batch, generator=noise) for batch in zip(x.split(1000), y.split(1000), strict=True)]
     few = slice(0, curve["images"])
-    found = {
+    found: dict[str, Any] = {
         "elbo": summary(torch.cat([-term.elbo for term in terms])),
         "kl": summary(torch.cat([term.kl for term in terms])),
         "from_q_100": summary(-evaluation.log_evidence(model, x, 100, y)),

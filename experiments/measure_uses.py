@@ -20,8 +20,14 @@ from vaelib.vae import VAE
 
 RESULTS = shared.results("uses")
 SEED = 0
-LEFT_OUT = {"hidden_dims": [400], "latent_dim": 20, "images": 20_000, "epochs": 4, "learning_rate": 5e-3}
-DENOISING = {"hidden_dims": [400], "latent_dim": 20, "noise": 0.3, "epochs": 20, "learning_rate": 3e-3}
+LEFT_OUT: dict[str, Any] = {
+    "hidden_dims": [400],
+    "latent_dim": 20,
+    "images": 20_000,
+    "epochs": 4,
+    "learning_rate": 5e-3,
+}
+DENOISING = {**SMALL, "noise": 0.3, "epochs": 20, "learning_rate": 3e-3}
 
 
 def left_out(train: data.ImageData, test: data.ImageData, classes: range = range(10)) -> dict[str, Any]:

@@ -112,6 +112,7 @@ def train(name: str) -> None:
         steps = -(-len(train_data) // training["batch_size"]) * training["epochs"]
         curve = Curve(k, test_data, steps)
         fit(model, train_data, objective=curve, transform=data.binarize, seed=SEED, device="auto", **training)
+        assert isinstance(model, VAE)
         curve.note(model, steps)
         training["k"] = k
         how = "pixels binarised at random, once"

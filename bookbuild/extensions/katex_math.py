@@ -45,7 +45,7 @@ def render(latex: str, display: bool) -> str:
     """Return the HTML of one formula; raise ValueError with KaTeX's message where it is not valid."""
     try:
         # An argument written as JSON is a valid JavaScript literal, whatever it holds.
-        return _engine().eval(f"render({json.dumps(latex)}, {json.dumps(display)})")
+        return str(_engine().eval(f"render({json.dumps(latex)}, {json.dumps(display)})"))
     except JSEvalException as error:
         # V8 puts the place in its script before the message, and a stack after it.
         raise ValueError(str(error).partition("ParseError: ")[2].partition("\n")[0] or str(error)) from None
