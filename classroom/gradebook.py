@@ -36,17 +36,8 @@ def environment() -> Path:
     if not python.exists() or subprocess.run([python, "-c", "import nbgrader"], check=False).returncode:
         print(f"Installing {NBGRADER} in {folder.name} (a minute) ...", flush=True)
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        pip: list[str | Path] = [
-            python,
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--constraint",
-            ROOT / "constraints.txt",
-            NBGRADER,
-        ]
-        subprocess.run(pip, check=True)
+        constraints = str(ROOT / "constraints.txt")
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "--constraint", constraints, NBGRADER], check=True)
     return python
 
 
@@ -67,16 +58,8 @@ def course(out: Path, stems: list[str], python: Path) -> Path:
         if assignment.stem in stems and _changed(release, assignment):
             if problems := tool.write_masters(ROOT, [assignment.stem], source):
                 raise SystemExit("\n".join(problems))
-            command: list[str | Path] = [
-                python,
-                "-m",
-                "nbgrader",
-                "generate_assignment",
-                assignment.stem,
-                "--force",
-                "--log-level=WARN",
-            ]
-            subprocess.run(command, cwd=folder, check=True, env=_path(python))
+            generate = ["-m", "nbgrader", "generate_assignment", assignment.stem, "--force", "--log-level=WARN"]
+            subprocess.run([python, *generate], cwd=folder, check=True, env=_path(python))
     return folder
 
 

@@ -62,7 +62,7 @@ class Forked:
     """A copy of this process, which has imported the libraries and done nothing yet."""
 
     def __init__(self) -> None:
-        how: "Context" = get_context("spawn") if os.name == "nt" else get_context("fork")
+        how: Context = get_context("spawn") if os.name == "nt" else get_context("fork")
         self.connection, there = how.Pipe()
         self._process = how.Process(target=_serve, args=(there,), daemon=True)
         self._process.start()

@@ -20,13 +20,8 @@ from vaelib.vae import VAE
 
 RESULTS = shared.results("uses")
 SEED = 0
-LEFT_OUT: dict[str, Any] = {
-    "hidden_dims": [400],
-    "latent_dim": 20,
-    "images": 20_000,
-    "epochs": 4,
-    "learning_rate": 5e-3,
-}
+SMALL: dict[str, Any] = {"hidden_dims": [400], "latent_dim": 20}
+LEFT_OUT = {**SMALL, "images": 20_000, "epochs": 4, "learning_rate": 5e-3}
 DENOISING = {**SMALL, "noise": 0.3, "epochs": 20, "learning_rate": 3e-3}
 
 
