@@ -1,17 +1,25 @@
 """The latent explorer: the browser's decoder against Python's, the point moved by every means, and what is refused."""
 
 import base64
+import copy
 import gc
+import importlib
+import io
 import json
 import math
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from playwright.sync_api import Page
 from torch import nn
 
@@ -33,7 +41,8 @@ def spread(model: nn.Module) -> nn.Module:
     """The same model with larger weights: a fresh one decodes nearly the same grey from every code."""
     with torch.no_grad():
         for weight in model.parameters():
-            weight.mul_(3).add_(0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
+            noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+            weight.mul_(3).add_((0.1 * noise).to(weight))
     return model
 
 
@@ -44,6 +53,11 @@ MODELS: dict[str, Any] = {
     "gaussian vae, linear": lambda: VAE(64, (), 2, likelihood="gaussian"),
     "cvae": lambda: CVAE(64, 10, (20,), 2),
     "autoencoder": lambda: Autoencoder(64, (20,), 2),
+    "vae of a grey shape": lambda: VAE((1, 8, 8), (20,), 2),
+    "vae of a colour shape": lambda: VAE((3, 4, 5), (20,), 2),
+    "vae in double precision": lambda: VAE(64, (20,), 2).double(),
+    "vae in half precision": lambda: VAE(64, (20,), 2).half(),
+    "a layer without a bias": lambda: VAE(64, (20,), 2, decoder=nn.Sequential(nn.Linear(2, 64, bias=False))),
 }
 
 
@@ -93,11 +107,27 @@ def test_a_label_that_is_no_class_is_refused():
         (nn.Linear(2, 64), TypeError, "is a Linear: the explorer takes a VAE, a CVAE or an Autoencoder"),
         ({"a": VAE(64, (8,), 2), "b": VAE(64, (8,), 3)}, ValueError, "need the same"),
         (VAE(63, (8,), 2), ValueError, "63 pixels are no square: give data"),
+        (VAE((2, 4, 4), (8,), 2), ValueError, r"shape \(2, 4, 4\): the explorer shows grey .* and colour"),
+        ({"a": VAE((3, 4, 4), (8,), 2), "b": VAE((1, 6, 8), (8,), 2)}, ValueError, "need the same"),
     ],
 )
 def test_what_is_no_model_is_named(model, error, message):  # FAULTS 42
     with pytest.raises(error, match=message):
         LatentExplorer(model)
+
+
+def test_data_that_are_no_images_of_the_model_are_named():
+    with pytest.raises(TypeError, match=r"data is a Tensor: give ImageData"):
+        LatentExplorer(VAE(64, (8,), 2), digits().images)
+    with pytest.raises(ValueError, match=r"images have shape \(60, 8, 8\)"):
+        LatentExplorer(VAE(81, (8,), 2), digits())
+    flat = data.ImageData("flat", digits().images.flatten(1), digits().labels)
+    assert LatentExplorer(VAE(64, (8,), 2), flat)._spec["height"] == 8
+
+
+def test_a_number_of_pixels_and_the_same_grey_shape_stand_side_by_side():
+    explorer = LatentExplorer({"flat": VAE(64, (8,), 2), "shape": VAE((1, 8, 8), (8,), 2)}, digits())
+    assert torch.equal(*explorer.decode())
 
 
 def test_the_dimensions_that_vary_most_come_first():
@@ -120,6 +150,110 @@ def test_a_decoder_that_the_browser_does_not_know_is_drawn_in_python():
     assert explorer._frames != before
     # Half a grey level of rounding.
     assert (torch.frombuffer(bytearray(explorer._frames), dtype=torch.uint8) - expected).abs().max() <= 0.5 + 1e-3
+
+
+class Brighter(VAE):
+    """A model that does more than the layers of its decoder say."""
+
+    def decode(self, z, y=None):
+        return super().decode(z) + 1
+
+
+class Steps:
+    """A likelihood of the reader's own."""
+
+    name = "steps"
+    log_prob = sample = check = None
+
+    def mean(self, decoded):
+        return (decoded > 0).to(decoded)
+
+
+def with_a_weight(number: float) -> VAE:
+    vae = VAE(64, (8,), 2)
+    with torch.no_grad():
+        vae.decoder[0].weight[0, 0] = number
+    return vae
+
+
+def with_layers(*between: nn.Module) -> VAE:
+    return VAE(64, (8,), 2, decoder=nn.Sequential(nn.Linear(2, 64), *between, nn.Linear(64, 64)))
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda: with_layers(nn.Softplus()), "its decoder contains Softplus"),
+        (lambda: with_layers(nn.LeakyReLU(0.1)), r"its decoder contains LeakyReLU\(negative_slope=0.1\)"),
+        (lambda: with_layers(nn.Tanh(), nn.ReLU()), "ReLU does not follow a linear layer"),
+        (lambda: VAE(64, (8,), 2, decoder=nn.Linear(2, 64)), "a decoder of its own kind, Linear"),
+        (lambda: Brighter(64, (8,), 2), "more than the layers of its decoder"),
+        (lambda: VAE(64, (8,), 2, likelihood=Steps()), "the mean of its likelihood, steps"),
+        (lambda: with_a_weight(1e6), "weights that float16 can't hold"),
+        (lambda: with_a_weight(math.nan), "weights that float16 can't hold"),
+    ],
+)
+def test_a_picture_that_the_browser_would_draw_wrong_is_drawn_in_python_and_says_why(make, why):
+    explorer = LatentExplorer(make())
+    [described] = explorer._spec["decoders"]
+    assert described["layers"] == [] and re.search(why, described["why"]), described
+    assert len(explorer._frames) == 64 and explorer._weights == b""
+
+
+def noisy_vae(data_dim: int = 64) -> VAE:
+    """A model whose modes differ: Dropout and BatchNorm on both sides."""
+
+    def network(inputs: int, outputs: int) -> nn.Sequential:
+        return nn.Sequential(
+            nn.Linear(inputs, 30), nn.BatchNorm1d(30), nn.ReLU(), nn.Dropout(0.5), nn.Linear(30, outputs)
+        )
+
+    return VAE(data_dim, (), 2, encoder=network(data_dim, 4), decoder=network(2, data_dim))
+
+
+def test_the_explorer_runs_models_in_eval_mode_and_puts_the_mode_of_each_layer_back(tmp_path):
+    vae = noisy_vae().train()
+    vae.encoder[1].eval()  # a frozen layer in a model that trains
+    modes = [module.training for module in vae.modules()]
+    before = {key: value.clone() for key, value in vae.state_dict().items()}
+    explorer = LatentExplorer(vae, digits())
+    explorer.z = [1.0, -1.0]
+    explorer.save(tmp_path / "page.html")
+    assert torch.equal(explorer.decode(), explorer.decode())  # Dropout would draw anew
+    assert [module.training for module in vae.modules()] == modes
+    assert all(torch.equal(value, before[key]) for key, value in vae.state_dict().items())  # the running means too
+    vae.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(explorer.decode(), torch.sigmoid(vae.decode(torch.tensor([[1.0, -1.0]]))))
+        codes = vae.encode(digits().images).mu
+    assert np.array_equal(np.frombuffer(explorer._codes, "<f2").reshape(-1, 2), codes.half().numpy())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("make", [lambda: spread(VAE(64, (20,), 2)), noisy_vae], ids=["mlp", "drawn in Python"])
+def test_models_of_other_precision_decode_as_they_do_in_single(make, dtype):
+    single = make()
+    other = copy.deepcopy(single).to(dtype)
+    exact, explorer = LatentExplorer(single, digits()), LatentExplorer(other, digits())
+    exact.z = explorer.z = [0.5, -1.5]
+    assert explorer.decode().dtype == torch.float32
+    # A few roundings of the narrower type; logits up to about 5 make the difference in the image smaller.
+    tolerance = max(1e-5, 20 * torch.finfo(dtype).eps)
+    assert (explorer.decode() - exact.decode()).abs().max() <= tolerance
+    assert explorer.still().startswith(b"\x89PNG")
+    assert bool(explorer._spec["decoders"][0]["layers"]) == bool(exact._spec["decoders"][0]["layers"])
+
+
+def test_images_in_colour_keep_their_colours():
+    vae = spread(VAE((3, 4, 5), (20,), 2))
+    images = torch.rand(20, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    explorer = LatentExplorer(vae, data.ImageData("noise", images, torch.arange(20) % 10))
+    assert (explorer._spec["height"], explorer._spec["width"]) == (4, 5)
+    column = np.asarray(Image.open(io.BytesIO(explorer._thumbnails)).convert("RGB"), np.float32) / 255
+    wanted = images.movedim(1, -1).reshape(80, 5, 3).numpy()
+    # 400 pixels of noise in 64 colours: half a step of a cube of four colours a side, and more in its corners.
+    assert np.abs(column - wanted).mean() < 0.1
+    assert explorer.still().startswith(b"\x89PNG")
 
 
 def test_what_a_notebook_keeps_is_small_the_same_every_time_and_names_shipped_weights():
@@ -178,6 +312,28 @@ def test_a_cell_run_twenty_times_keeps_one_explorer_and_one_callback(monkeypatch
     assert alive() == before + 2
     run("another", 0)
     assert alive() == before + 4  # the cells leave each other's alone
+
+
+def test_a_dollar_in_a_title_is_no_formula():
+    vae = VAE(64, (8,), 2)
+    LatentExplorer({"cost $1": vae, r"$\frac$": vae}).still()
+
+
+def test_the_old_name_gives_the_same_class_and_tells_the_reader_once():
+    with pytest.warns(DeprecationWarning, match=r"write `from vaelib.widgets import LatentExplorer`"):
+        from vaelib.explorer import LatentExplorer as Former
+    assert Former is LatentExplorer
+    cells = ["from vaelib.explorer import LatentExplorer", "import vaelib\nvaelib.explorer.LatentExplorer"]
+    code = f"""
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+for cell in {cells + cells}:
+    shell.run_cell(cell)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stderr.count("DeprecationWarning") == 1 and "vaelib.widgets" in ran.stderr, ran.stderr
+    with pytest.raises(AttributeError, match=r"'vaelib\.explorer' has no attribute 'Explorer'"):
+        _ = importlib.import_module("vaelib.explorer").Explorer
 
 
 # --- In a browser, without a kernel. ---
@@ -247,7 +403,7 @@ def test_the_browser_decodes_as_python_does(name, page):
     # What the browser gets is float16; Python decodes with the same numbers here, so that 1e-5 of float32 sums remain.
     model.half().float()
     decoded = model.decode(codes, *((labels,) if classes else ()))
-    expected = model.mean(decoded) if hasattr(model, "mean") else decoded
+    expected = (model.mean(decoded) if hasattr(model, "mean") else decoded).flatten(1)
     assert expected.std(0).max() > 0.05
     torch.testing.assert_close(torch.tensor(found), expected, rtol=1e-5, atol=1e-5)
 
@@ -264,6 +420,46 @@ def test_shipped_weights_lose_nothing_on_the_way(page):
     # A grey level is 0.004: the pixels agree with Python's to the rounding of the screen.
     difference = torch.tensor(image(page)) - 255 * explorer.decode()[0]
     assert difference.abs().max() <= 0.5 + 0.01
+
+
+def test_colours_reach_the_canvas(page):
+    explorer = LatentExplorer({"known": spread(VAE((3, 4, 5), (20,), 2)), "unknown": Brighter((3, 4, 5), (20,), 2)})
+    explorer.z = [1.0, 0.5]
+    show(page, explorer)
+    found = page.evaluate(
+        """() => Array.from(document.querySelectorAll('.vae-image'), (canvas) =>
+            Array.from(canvas.getContext('2d').getImageData(0, 0, 5, 4).data).filter((_, i) => i % 4 !== 3))"""
+    )
+    wanted = 255 * explorer.decode().unflatten(1, (3, 20)).movedim(1, -1).flatten(1)
+    assert wanted[0].view(20, 3).std(1).max() > 5  # no grey
+    assert (torch.tensor(found) - wanted).abs().max() < 1.5  # a grey level of float16
+
+
+INK = """() => {
+    const pad = document.querySelector('.vae-pad');
+    const ink = getComputedStyle(pad).color.match(/[\\d.]+/g).slice(0, 3).map(Number);
+    // Where the walk's dashes are, left of the point that is at the centre.
+    const { data } = pad.getContext('2d').getImageData(110, 319, 150, 2);
+    const dashes = [...Array(data.length / 4).keys()].filter((i) => data[4 * i + 3] > 200);
+    return dashes.length > 50 && dashes.every((i) => ink.every((each, k) => Math.abs(data[4 * i + k] - each) < 8));
+}"""
+
+
+@pytest.mark.parametrize(
+    "where", ["document.documentElement.dataset.theme = 'dark'", "document.body.dataset.jpThemeLight = 'false'"]
+)
+def test_the_plane_is_drawn_anew_when_the_site_or_jupyterlab_goes_dark(where, page):
+    show(page, LatentExplorer(VAE(64, (8,), 2)))
+    dark = ":is([data-theme=dark], [data-jp-theme-light=false])"
+    page.add_style_tag(
+        content=f"body {{color: #123}} {dark} :is(body, .vae-explorer) {{color: #fed}} body{dark} {{color: #fed}}"
+    )
+    page.get_by_role("button", name="Reset").click()
+    page.wait_for_function(INK)
+    before = page.locator(".vae-pad").evaluate("pad => getComputedStyle(pad).color")
+    page.evaluate(where)
+    page.wait_for_function(INK, timeout=5000)
+    assert page.locator(".vae-pad").evaluate("pad => getComputedStyle(pad).color") != before
 
 
 def test_every_control_moves_the_point_and_changes_the_picture(page):

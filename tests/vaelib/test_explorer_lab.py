@@ -87,6 +87,26 @@ def test_the_point_that_the_browser_moves_is_python_s_and_the_other_way_round(pa
     until(lambda: page.evaluate(READ) == [2, -1], page, "z was set, and the sliders stayed")
 
 
+INK = """() => {
+    const pad = document.querySelector('.vae-pad');
+    const ink = getComputedStyle(pad).color.match(/[\\d.]+/g).slice(0, 3).map(Number);
+    // Where the walk's dashes are, left of the point that is at the centre.
+    const { data } = pad.getContext('2d').getImageData(110, 319, 150, 2);
+    const dashes = [...Array(data.length / 4).keys()].filter((i) => data[4 * i + 3] > 200);
+    const alike = (i) => ink.every((each, k) => Math.abs(data[4 * i + k] - each) < 8);
+    return dashes.length > 50 && dashes.every(alike) ? ink[0] : null;
+}"""
+
+
+def test_the_plane_follows_the_theme_of_jupyterlab(page):
+    until(lambda: page.evaluate(INK) is not None, page, "the plane was not drawn in the colour of the text")
+    light = page.evaluate(INK)
+    page.evaluate("jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
+    until(
+        lambda: (page.evaluate(INK) or 0) > light + 100, page, "the theme went dark, and the plane kept its dark lines"
+    )
+
+
 def test_of_a_hundred_fast_moves_the_last_one_wins_on_both_sides(page, kernel):  # FAULTS 43
     box = page.locator(".vae-pad").bounding_box()
     page.mouse.move(box["x"] + 5, box["y"] + 5)

@@ -2,16 +2,22 @@
 
 import base64
 import io
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page, expect
 
 from tests.conftest import Lab
+from vaelib import widgets
 from vaelib.widgets import Sliders
 
 
@@ -80,12 +86,99 @@ def test_positions_that_can_t_be_shown_are_refused_before_anything_is_drawn(give
         Sliders(never, **given)
 
 
+def test_the_old_name_gives_the_same_class_and_warns():
+    with pytest.warns(DeprecationWarning, match=r"write `from vaelib.widgets import Sliders`"):
+        from vaelib.sliders import Sliders as Former
+    assert Former is Sliders
+
+
+def test_sliders_need_no_torch_and_the_package_nothing_at_all():
+    def loads(statement: str, *packages: str) -> set[str]:
+        code = f"import sys; {statement}; print(*sys.modules)"
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        return set(packages) & set(ran.stdout.split())
+
+    assert loads("from vaelib.widgets import Sliders", "torch", "anywidget") == set()
+    assert loads("import vaelib.widgets; dir(vaelib.widgets)", "ipywidgets", "matplotlib", "numpy") == set()
+    assert {"LatentExplorer", "Sliders"} <= set(dir(widgets))
+    with pytest.raises(AttributeError, match=r"'vaelib\.widgets' has no attribute 'Slider'"):
+        _ = widgets.Slider
+
+
 PIXELS = """image => {
     const canvas = document.createElement("canvas");
     [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
     canvas.getContext("2d").drawImage(image, 0, 0);
     return canvas.toDataURL();
 }"""
+
+
+@pytest.fixture
+def saved(browser: Browser, tmp_path: Path) -> Iterator[Page]:
+    """The page that sliders saved, opened from disk without a network."""
+    path = tmp_path / "a page.html"
+    Sliders(bars, start={"high": 2.0}, high=[1.0, 2.0, 3.0], wide=[1, 2]).save(path, title="Bars </script> & more")
+    context = browser.new_context(offline=True, viewport={"width": 320, "height": 700})
+    asked, complaints = [], []
+    context.on("request", lambda request: asked.append(request.url))
+    page = context.new_page()
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.goto(path.as_uri())
+    yield page
+    context.close()
+    assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()] and complaints == []
+
+
+def test_keys_move_saved_sliders_to_the_stills_that_python_drew(saved):
+    sliders = Sliders(bars, start={"high": 2.0}, high=[1.0, 2.0, 3.0], wide=[1, 2])
+    picture = saved.get_by_role("img")
+
+    def shown() -> bytes:
+        return base64.b64decode(picture.get_attribute("src").removeprefix("data:image/webp;base64,"))
+
+    home = sliders.frame()
+    assert shown() == home and "high = 2, wide = 1" in picture.get_attribute("alt")
+    for name, key, slider, index in (("high", "ArrowRight", 0, 2), ("wide", "End", 1, 1), ("high", "Home", 0, 0)):
+        saved.get_by_role("slider", name=name).press(key)
+        sliders._sliders[slider].index = index
+        assert shown() == sliders.frame() != home, (name, key)
+    saved.get_by_role("button", name="Reset").click()
+    assert shown() == home
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_amiss_in_saved_sliders(saved, scheme):
+    saved.emulate_media(color_scheme=scheme)
+    assert Axe().run(saved).response["violations"] == []
+    assert saved.evaluate("document.documentElement.scrollWidth") <= 320
+    assert saved.title() == saved.locator("h1").inner_text() == "Bars </script> & more"
+
+
+def test_saved_sliders_play_and_without_scripts_stand_still(browser, tmp_path):
+    Sliders(bars, high=[1.0, 2.0, 3.0]).save(tmp_path / "page.html")
+    page = browser.new_page()
+    page.goto((tmp_path / "page.html").as_uri())
+    assert page.title() == "A figure with a slider for high"
+    page.get_by_role("button", name="Play").click()
+    expect(page.get_by_role("slider")).to_have_value("2")
+    page.get_by_role("button", name="Play").wait_for()
+    page.close()
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto((tmp_path / "page.html").as_uri())
+    assert page.get_by_role("img").is_visible() and page.locator(".vae-note").is_visible()
+    context.close()
+
+
+def test_a_name_that_is_no_page_is_refused(tmp_path):
+    sliders = Sliders(bars, high=[1.0, 2.0])
+    with pytest.raises(
+        ValueError, match=r"'page\.png' is no name of a web page: end it in \.html, as 'page\.html' does"
+    ):
+        sliders.save("page.png")
+    with pytest.raises(IsADirectoryError, match="is a folder: name a file in it"):
+        sliders.save(tmp_path)
 
 
 def test_in_jupyterlab_a_slider_by_keys_changes_the_picture_and_reset_brings_it_back(
