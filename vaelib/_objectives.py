@@ -1,7 +1,6 @@
 """What `fit` maximises: a model's own bound, minus its loss, or a function of the reader's."""
 
 import inspect
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,15 +20,15 @@ def objective_of(model: nn.Module) -> Objective:
     missing = what_is_missing(model)
     if missing:
         raise TypeError(missing)
+    own = getattr(model, "elbo", None) or getattr(model, "loss", None)
+    takes_generator, options = _options(own)
     if callable(getattr(model, "elbo", None)):
-        takes_generator, options = _options(model.elbo)
 
         def bound(model: Any, x: Tensor, y: Tensor | None, step: int, generator: torch.Generator) -> Any:
             noise = {"generator": generator} if takes_generator else {}
             return model.elbo(*((x,) if y is None else (x, y)), **noise, **options)
 
         return bound
-    takes_generator, options = _options(model.loss)
 
     def minus_loss(model: Any, x: Tensor, y: Tensor | None, step: int, generator: torch.Generator) -> Tensor:
         noise = {"generator": generator} if takes_generator else {}
@@ -60,7 +59,7 @@ def batch_means(found: Tensor | ElboTerms, x: Tensor) -> Tensor:
     return found.mean().unsqueeze(0)
 
 
-def _options(method: Callable[..., Any]) -> tuple[bool, dict[str, Any]]:
+def _options(method: Any) -> tuple[bool, dict[str, Any]]:
     """Return whether a method takes a generator, and what else to pass: the data were checked before the first step."""
     parameters = inspect.signature(method).parameters.values()
     names = {parameter.name for parameter in parameters}

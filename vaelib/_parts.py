@@ -152,7 +152,7 @@ def warn_of_probabilities(decoded: Tensor, likelihood: Likelihood) -> None:
 @torch.no_grad()
 def start_decoder_at(decoder: nn.Module, mean: Tensor, likelihood: Likelihood) -> None:
     """Set the output bias of a fresh decoder so that it decodes the mean image ``(D,)``; see ``start_at_mean``."""
-    last = last_layer(decoder)
+    last: Any = last_layer(decoder)
     start = getattr(likelihood, "start", None)
     fresh = isinstance(last, nn.Linear) and last.bias is not None and last.bias.requires_grad and not last.bias.any()
     if start is not None and fresh and last.out_features == len(mean):

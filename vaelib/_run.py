@@ -94,7 +94,7 @@ class Run:
         self.history = History()
         # MPS has no float64.
         self.sums = torch.zeros(3, device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
-        self.names = NAMES
+        self.names: tuple[str, ...] = NAMES
         self.generator = torch.Generator(device=device).manual_seed(settings["seed"])
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.Adam(self.parameters, lr=settings["learning_rate"], betas=(0.9, 0.99), fused=True)
@@ -180,7 +180,7 @@ class Run:
         if checkpoint is not None:
             with suppress(FileNotFoundError):
                 state = checkpoints.peek(checkpoint)
-        if state is not None:
+        if checkpoint is not None and state is not None:
             self._resume(checkpoint, state)
         elif hasattr(self.model, "start_at_mean"):
             self.model.start_at_mean(self.x)

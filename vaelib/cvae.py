@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,7 +66,7 @@ class CVAE(LatentVariableModel):
         if prior == "standard" and prior_network is not None:
             raise ValueError("a prior_network needs prior='conditional': the standard prior does not look at y")
         draw = torch.Generator().manual_seed(seed)
-        config = {"data_dim": data_dim, "condition_dim": condition_dim, "latent_dim": latent_dim}
+        config: dict[str, Any] = {"data_dim": data_dim, "condition_dim": condition_dim, "latent_dim": latent_dim}
         config |= {"hidden_dims": hidden_dims, "prior": prior, "likelihood": likelihood}
         super().__init__(config | {"activation": activation, "sigma": sigma}, draw, encoder, decoder)
         self.condition_dim = condition_dim
@@ -194,7 +195,7 @@ class CVAE(LatentVariableModel):
         return y
 
     def _prior(self, n: int, y: Tensor | None) -> Posterior:
-        if self.prior_network is None:
+        if self.prior_network is None or y is None:
             return super()._prior(n, y)
         return Posterior(*parts.run_encoder(self.prior_network, y, self.latent_dim))
 

@@ -66,7 +66,7 @@ def check_positive_integer(name: str, value: object) -> int:
     Raises:
         ValueError: where it is not.
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or int(value) < 1:
         raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
     return int(value)
 
@@ -77,7 +77,7 @@ def check_seed(value: object) -> int:
     Raises:
         ValueError: where it is not.
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not 0 <= value < 2**32:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not 0 <= int(value) < 2**32:
         raise ValueError(f"seed must be a whole number from 0 to 2**32 - 1, not {value!r}")
     return int(value)
 
@@ -88,7 +88,7 @@ def check_positive_number(name: str, value: object, alternative: str = "") -> fl
     Raises:
         ValueError: where it is not; `alternative` says what else would do.
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < float(value) < math.inf:
         raise ValueError(f"{name} must be a positive number{alternative}, not {value!r}")
     return float(value)
 

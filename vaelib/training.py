@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from os import PathLike
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -118,7 +119,7 @@ def fit(
     Source:
         Kingma and Welling (2014), algorithm 1; chapters 7 and 9.
     """
-    settings = {
+    settings: dict[str, Any] = {
         "epochs": check_positive_integer("epochs", epochs),
         "batch_size": check_positive_integer("batch_size", batch_size),
         "learning_rate": check_positive_number("learning_rate", learning_rate),

@@ -140,7 +140,7 @@ class LatentVariableModel(nn.Module):
     @property
     def log_sigma(self) -> Tensor:
         """The logarithm of a Gaussian likelihood's standard deviation; other likelihoods have none."""
-        return self.likelihood.log_sigma
+        return torch.as_tensor(self.get_submodule("likelihood").log_sigma)
 
     def start_at_mean(self, x: Tensor) -> None:
         """Set the decoder's output bias so that a fresh model decodes the mean of checked images ``(N, *data_dim)``.
@@ -227,8 +227,8 @@ class VAE(LatentVariableModel):
         encoder: nn.Module | None = None,
         decoder: nn.Module | None = None,
     ) -> None:
-        config = {"data_dim": data_dim, "hidden_dims": hidden_dims, "latent_dim": latent_dim, "likelihood": likelihood}
-        config |= {"activation": activation, "sigma": sigma}
+        config: dict[str, Any] = {"data_dim": data_dim, "hidden_dims": hidden_dims, "latent_dim": latent_dim}
+        config |= {"likelihood": likelihood, "activation": activation, "sigma": sigma}
         super().__init__(config, torch.Generator().manual_seed(seed), encoder, decoder)
 
     def iwae_bound(

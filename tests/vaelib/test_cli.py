@@ -146,7 +146,7 @@ def test_missing_data_are_named_with_what_helps(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--learning-rate", "-1"], "learning_rate must be positive"),
+        (["--learning-rate", "-1"], "learning_rate must be a positive number"),
         (["--learning-rate", "1e30"], "a smaller learning_rate"),
         (["--epochs", "-1"], "epochs must be"),
         (["--latent", "0"], "latent_dim must be"),
