@@ -134,6 +134,7 @@ def test_images_keep_their_order_over_batches_and_conditions_go_with_them():
 
 
 def test_memory_does_not_grow_with_the_samples():
+    pytest.importorskip("resource")  # which Windows lacks
     program = (
         "import resource, torch\n"
         "from vaelib.evaluation import log_evidence\n"
