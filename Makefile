@@ -33,7 +33,7 @@ assignments: setup  ## regenerate the student versions in notebooks/assignments/
 	$(PY) -m bookbuild assignments
 
 assignments-proof: setup  ## half an hour: mutants of the solutions, 100 seeds, and a hostile class of 30
-	OMP_NUM_THREADS=1 $(PY) -m pytest -o timeout=7200 -rP tests/proofs $(PROOF_ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -o timeout=7200 -o python_files='prove_*.py' -rP tests/proofs $(PROOF_ARGS)
 
 grade: setup  ## grade a class: SUBMISSIONS=folder; marks and feedback go to folder-graded (GRADE_ARGS="--seed 7")
 	$(PY) -m classroom grade $(if $(SUBMISSIONS),"$(SUBMISSIONS)") $(GRADE_ARGS)

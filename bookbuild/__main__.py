@@ -1,4 +1,4 @@
-"""The command line of what makes the book: `python -m bookbuild notebooks`, `assignments`, `site` or `pictures`."""
+"""The command line of what makes the book: `python -m bookbuild COMMAND`; without a command it lists them."""
 
 import importlib
 import sys
@@ -9,6 +9,7 @@ COMMANDS = {
     "assignments": ("bookbuild.assignments", "make the student versions of book/assignments/*.md, or compare the two"),
     "site": ("bookbuild.pages", "build the site in _build/site"),
     "pictures": ("bookbuild.pictures", "photograph the built site for the README"),
+    "house": ("bookbuild.house", "draw what lies where, and which way imports go"),
 }
 
 

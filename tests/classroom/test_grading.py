@@ -41,8 +41,8 @@ def grader():
     return grade.Grader(start=sandbox.forked)
 
 
-def hand_in(folder: Path, *students) -> dict[str, dict[str, int]]:
-    return students.seat(folder, list(students))
+def hand_in(folder: Path, *who) -> dict[str, dict[str, int]]:
+    return students.seat(folder, list(who))
 
 
 # The class
