@@ -1,7 +1,7 @@
 """The tested code of the book: perceptron, autoencoder, variational autoencoder and what trains and draws them.
 
 Nothing is imported until it is used, so that `import vaelib` costs nothing and the perceptron needs NumPy alone.
-The modules form floors and import downwards only; `tests/vaelib/test_floors.py` holds the list.
+The modules form floors and import downwards only; `bookbuild/house.py` in the repository holds the list.
 """
 
 from importlib import import_module
