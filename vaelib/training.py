@@ -22,7 +22,7 @@ from vaelib.networks import check_positive_integer, check_positive_number, check
 __all__ = ["ElboTerms", "History", "Objective", "TrainingError", "Transform", "choose_device", "fit"]
 
 
-def _train(run: Run, stopped: threading.Event, show: Callable[[], None], save: Callable[[], None]) -> None:
+def training_loop(run: Run, stopped: threading.Event, show: Callable[[], None], save: Callable[[], None]) -> None:
     """The training loop: from a batch of images to a step of the optimizer, epoch by epoch."""
     model, optimizer, generator = run.model, run.optimizer, run.generator
 
@@ -146,7 +146,7 @@ def fit(
         stopped = stack.enter_context(interruption())
         bar = stack.enter_context(Bar(progress, run))
         try:
-            _train(run, stopped, bar.show, lambda: run.save(checkpoint))
+            training_loop(run, stopped, bar.show, lambda: run.save(checkpoint))
         except torch.OutOfMemoryError as error:
             run.release()
             raise TrainingError(
