@@ -20,7 +20,7 @@ import pytest
 import torch
 from scipy import integrate
 
-from vaelib import _files, data
+from vaelib import _fetch, _files, data
 from vaelib._fetch import Source
 from vaelib._idx import IdxFile
 from vaelib._sets import SETS, Embedded
@@ -576,6 +576,18 @@ def test_fault_15_cache_that_cannot_be_written_names_the_path_and_the_variable(c
             load_small(small_source(mirror), "train")
         assert asked == []  # nothing is downloaded that could not be kept
     assert str(blocked / "cache" / "small") in str(caught.value)
+
+
+def test_fault_15_cache_that_is_there_but_takes_no_file_is_found_out_before_the_download(cache, monkeypatch):
+    def refuse(*_, dir, **__):  # a folder's permissions do not stop root
+        assert dir == cache
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(_fetch.tempfile, "TemporaryFile", refuse)
+    with server(right_files) as (mirror, asked):
+        with pytest.raises(DataNotFoundError, match=r"cannot be written: Permission denied; set VAELIB_CACHE"):
+            load_small(small_source(mirror), "train")
+        assert asked == []
 
 
 def test_folder_in_place_of_a_file_is_named(own):
