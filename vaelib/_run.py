@@ -1,6 +1,7 @@
 """The state of a training run, and what surrounds its loop: order, sums, validation, watching, saving and resuming."""
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from vaelib import checkpoints
 from vaelib._cuda import Recorder
+from vaelib._identity import differences, digest, identity
 from vaelib._objectives import NAMES, batch_means
 from vaelib.checkpoints import CheckpointError
 from vaelib.contract import Objective, Transform
@@ -68,7 +70,7 @@ class Run:
         objective: what is maximised.
         transform: of each training batch.
         device: where to compute.
-        recordable: whether a CUDA graph may record the steps.
+        given: the reader's own objective, if that is what is maximised.
     """
 
     def __init__(
@@ -80,7 +82,7 @@ class Run:
         objective: Objective,
         transform: Transform | None,
         device: torch.device,
-        recordable: bool,
+        given: Objective | None,
     ) -> None:
         # Any: what a model offers beyond nn.Module (start_at_mean, config) is looked up, not declared.
         self.model: Any = model
@@ -91,6 +93,7 @@ class Run:
         self.batches = math.ceil(len(self.x) / self.batch_size)
         self.total_steps = self.batches * settings["epochs"]
         self.step = 0
+        self.given, self.began_with = given, ""
         self.history = History()
         # MPS has no float64.
         self.sums = torch.zeros(3, device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
@@ -100,6 +103,8 @@ class Run:
         self.optimizer = torch.optim.Adam(self.parameters, lr=settings["learning_rate"], betas=(0.9, 0.99), fused=True)
         self.recorder: Recorder | None = None
         if device.type == "cuda":
+            # A reader's own function may do what a graph can't record.
+            recordable = given is None and transform is None
             self.recorder = Recorder(self.optimizer, self.generator, self.batch_size, recordable)
 
     # What the loop calls
@@ -174,15 +179,23 @@ class Run:
         """Take up the run that the checkpoint holds, or begin one.
 
         Raises:
-            CheckpointError: where the file holds another run.
+            CheckpointError: where the file holds another run; the model is then unchanged.
         """
-        state = None
         if checkpoint is not None:
+            # By content, so that no other model, data, conditions, objective or transform is taken for these.
+            self.settings["identity"] = identity(
+                self.model,
+                data=self.x,
+                conditions=self.y,
+                validation=self.held_out,
+                objective=self.given,
+                transform=self.transform,
+            )
+            self.began_with = digest(self.model.state_dict())
             with suppress(FileNotFoundError):
-                state = checkpoints.peek(checkpoint)
-        if checkpoint is not None and state is not None:
-            self._resume(checkpoint, state)
-        elif hasattr(self.model, "start_at_mean"):
+                self._resume(checkpoint, checkpoints.peek(checkpoint))
+                return
+        if hasattr(self.model, "start_at_mean"):
             self.model.start_at_mean(self.x)
 
     def save(self, checkpoint: str | PathLike[str] | None) -> None:
@@ -195,6 +208,8 @@ class Run:
             self.model,
             config=getattr(self.model, "config", None),
             settings=self.settings,
+            began_with=self.began_with,
+            weights=digest(self.model.state_dict()),
             step=self.step,
             sums=self.sums,
             optimizer=self.optimizer.state_dict(),
@@ -213,20 +228,28 @@ class Run:
             torch.cuda.empty_cache()
 
     def _resume(self, path: str | PathLike[str], state: dict[str, Any]) -> None:
-        saved = state.get("settings")
+        place, saved, own = fspath(path), state.get("settings"), self.settings
         if saved is None:
-            raise CheckpointError(f"{fspath(path)} holds a model but no training run: give this run a file of its own")
-        differing = [
-            f"{key}: {saved[key]!r} there, {self.settings[key]!r} here"
-            for key in saved
-            if saved[key] != self.settings[key]
-        ]
-        if differing:
+            raise CheckpointError(f"{place} holds a model but no training run: give this run a file of its own")
+        configs = state.get("config"), getattr(self.model, "config", None)
+        # At a constant rate the steps of more epochs begin with those of fewer.
+        extended = own["schedule"] is None and own["epochs"] > saved["epochs"]
+        different, unknown = differences(saved | ({"epochs": own["epochs"]} if extended else {}), own, configs)
+        if not different and self.began_with not in (state["began_with"], state["weights"]):
+            different = ["weights: neither those with which that run began nor those of the file (another seed?)"]
+        if different:
             raise CheckpointError(
-                f"{fspath(path)} holds another run ({'; '.join(differing)}): repeat its settings, or give this run "
-                "another file"
+                f"{place} holds another run ({'; '.join(different)}): repeat its settings with a model made in the "
+                "same way, or give this run another file"
+            )
+        if unknown:
+            warnings.warn(
+                f"{place} is taken for this run, though {', '.join(unknown)} can't be compared by content",
+                UserWarning,
+                stacklevel=4,
             )
         checkpoints.load(path, self.model)
+        self.began_with = state["began_with"]
         self.step = state["step"]
         self.sums = state["sums"].to(self.sums)
         self.optimizer.load_state_dict(state["optimizer"])
@@ -234,10 +257,15 @@ class Run:
         self.names = NAMES[: len(self.history.train) or len(NAMES)]
         if state["generator"]["device"] == self.device.type:
             self.generator.set_state(state["generator"]["state"])
-        if "global_generator" in state:
-            torch.set_rng_state(state["global_generator"])
+        torch.set_rng_state(state["global_generator"])
         if self.recorder is not None:
             self.recorder.prepare_optimizer()
+        if self.step >= self.total_steps:
+            warnings.warn(
+                f"nothing was trained: {place} holds this run, finished after {self.history.epochs} epochs",
+                UserWarning,
+                stacklevel=4,
+            )
 
     @torch.no_grad()
     def _validate(self, x: Tensor, y: Tensor | None) -> dict[str, float]:

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 from vaelib import __version__
 from vaelib._files import atomic_write, remove_leftovers, target
+from vaelib._identity import made_of, unlike
+from vaelib._state import copy, decode, encode
 
 # Any later format must keep the rule for the checksum, so that this code can tell "newer" from "damaged".
 _FORMAT = 1
@@ -27,10 +29,6 @@ _FORMAT = 1
 # comes first in it, and the quotes inside that entry are escaped.
 _FIELD = b'\\"sha256\\":\\"'
 _UNSET = "0" * 64
-_DTYPES = {
-    *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64, torch.bool),
-    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8),
-}
 
 
 class CheckpointError(ValueError):
@@ -70,22 +68,23 @@ def load(path: str | os.PathLike[str], model: nn.Module) -> dict[str, Any]:
 
     Args:
         path: a file that `save` wrote.
-        model: built with the sizes that it was saved with.
+        model: built as it was when it was saved.
 
     Raises:
         FileNotFoundError: where there is no such file.
         CheckpointError: where the file is damaged, is no checkpoint, comes from a newer vaelib, or holds weights of
-            other names, sizes or types than the model's; `model` is then unchanged.
+            other names, sizes or types than the model's, or of other layers or settings; `model` is then unchanged.
     """
-    name, weights, state = _read(path)
+    header, weights, state = _read(path)
     own = model.state_dict()
     _move_log_sigma(weights, own)
-    problems = _differences(weights, own)
+    # The same sizes may hold another activation or likelihood, whose weights mean something else.
+    problems = _differences(weights, own) or unlike(header.get("made"), made_of(model))
     if problems:
         raise CheckpointError(
-            f"the weights of {os.fspath(path)} (a {name}) do not fit this {type(model).__name__}:\n  "
+            f"the weights of {os.fspath(path)} (a {header['model']}) do not fit this {type(model).__name__}:\n  "
             + "\n  ".join(problems)
-            + "\nBuild the model with the sizes it was saved with; it is unchanged."
+            + "\nBuild the model as it was when it was saved; it is unchanged."
         )
     with torch.no_grad():
         for key, tensor in own.items():
@@ -159,14 +158,15 @@ def _unwritable(error: OSError, path: Path) -> OSError:
 
 
 def _serialise(model: nn.Module, state: dict[str, Any]) -> bytearray:
-    tensors = {f"model.{key}": _copy(value, f"model.{key}") for key, value in model.state_dict().items()}
+    tensors = {f"model.{key}": copy(value, f"model.{key}") for key, value in model.state_dict().items()}
     header = {
         "sha256": _UNSET,
         "format": _FORMAT,
         "model": type(model).__name__,
         "vaelib": __version__,
         "torch": str(torch.__version__),
-        "state": {key: _encode(value, key, tensors) for key, value in state.items()},
+        "made": made_of(model),
+        "state": {key: encode(value, key, tensors) for key, value in state.items()},
     }
     data = bytearray(safetensors.torch.save(tensors, {"vaelib": json.dumps(header, separators=(",", ":"))}))
     start = data.index(_FIELD) + len(_FIELD)
@@ -174,8 +174,8 @@ def _serialise(model: nn.Module, state: dict[str, Any]) -> bytearray:
     return data
 
 
-def _read(path: str | os.PathLike[str]) -> tuple[str, dict[str, Tensor], dict[str, Any]]:
-    """Return the model's class name, its weights and the saved state, from a file verified to the last bit."""
+def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Any]]:
+    """Return the header, the model's weights and the saved state, from a file verified to the last bit."""
     path = _file(path)
     try:
         data = path.read_bytes()
@@ -203,9 +203,9 @@ def _read(path: str | os.PathLike[str]) -> tuple[str, dict[str, Tensor], dict[st
             f"reads formats up to {_FORMAT}: upgrade vaelib"
         )
     tensors = safetensors.torch.load(data)
-    state = {key: _decode(value, tensors) for key, value in header["state"].items()}
+    state = {key: decode(value, tensors) for key, value in header["state"].items()}
     weights = {key.removeprefix("model."): value for key, value in tensors.items() if key.startswith("model.")}
-    return header["model"], weights, state
+    return header, weights, state
 
 
 def _checksum(data: bytes | bytearray, start: int) -> bytes:
@@ -237,44 +237,3 @@ def _differences(saved: dict[str, Tensor], own: dict[str, Tensor]) -> list[str]:
         if key in saved and form(saved[key]) != form(own[key])
     ]
     return missing + unexpected + different
-
-
-def _copy(tensor: Any, place: str) -> Tensor:
-    if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.dtype not in _DTYPES:
-        kind = f"{tensor.layout} {tensor.dtype} tensor" if isinstance(tensor, Tensor) else type(tensor).__name__
-        raise TypeError(f"{place}: a checkpoint cannot hold a {kind}; use a dense tensor of one of the common types")
-    # Always a copy of its own: safetensors refuses tensors that share memory, as tied weights do, or are strided.
-    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-
-
-def _encode(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
-    """Return `value` as JSON, its tensors moved into `tensors`: `{"kind": [...]}` marks what JSON has no word for."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, Tensor):
-        # Numbered over all tensors of the file, so that no two names are alike.
-        key = f"state.{len(tensors)}"
-        tensors[key] = _copy(value, place)
-        return {"tensor": key}
-    if type(value) in (list, tuple):
-        items = [_encode(item, f"{place}[{i}]", tensors) for i, item in enumerate(value)]
-        return items if type(value) is list else {"tuple": items}
-    if isinstance(value, dict) and all(isinstance(key, str | int) for key in value):
-        return {"dict": [[key, _encode(item, f"{place}[{key!r}]", tensors)] for key, item in value.items()]}
-    raise TypeError(
-        f"{place}: a checkpoint cannot hold a {type(value).__name__}; use dicts with str or int keys, lists, tuples, "
-        "tensors, numbers, strings, bools or None"
-    )
-
-
-def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:
-    match value:
-        case {"tensor": key}:
-            return tensors[key]
-        case {"tuple": items}:
-            return tuple(_decode(item, tensors) for item in items)
-        case {"dict": pairs}:
-            return {key: _decode(item, tensors) for key, item in pairs}
-        case list():
-            return [_decode(item, tensors) for item in value]
-    return value

@@ -134,14 +134,12 @@ def fit(
     held_out = None
     if validation is not None:
         held_out = training_examples(model, *(validation if isinstance(validation, tuple) else (validation, None)))
-    settings["data"] = [*examples[0].shape, float(examples[0].mean())]
     with ExitStack() as stack:
         if checkpoint is not None:
             stack.enter_context(checkpoints.lock(checkpoint))
         stack.callback(model.to, home)
         stack.enter_context(training_mode(model.to(place), settings["seed"], place))
-        recordable = objective is None and transform is None
-        run = Run(model, examples, held_out, settings, maximised, transform, place, recordable)
+        run = Run(model, examples, held_out, settings, maximised, transform, place, objective)
         run.start(checkpoint)
         stopped = stack.enter_context(interruption())
         bar = stack.enter_context(Bar(progress, run))

@@ -1,7 +1,10 @@
 """The training loop: what it reaches, and what survives when something goes wrong."""
 
+import functools
 import math
+import os
 import signal
+import tempfile
 import threading
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from torch import Tensor, nn
 from vaelib import _cuda, _run, checkpoints, data, evaluation, training
 from vaelib.autoencoder import Autoencoder
 from vaelib.checkpoints import CheckpointError
+from vaelib.cvae import CVAE
 from vaelib.distributions import bernoulli_log_prob
 from vaelib.training import TrainingError, choose_device, fit
 from vaelib.vae import VAE
@@ -41,15 +45,20 @@ def same(a: list[Tensor], b: list[Tensor]) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-def stop_at(step_to_stop: int):
-    """An objective that presses Ctrl-C during one step, and is the ELBO."""
+class stop_at:
+    """An objective that is the ELBO and presses Ctrl-C during one step, once: the same when the run is resumed."""
 
-    def objective(vae, x, y, step, generator):
-        if step == step_to_stop:
+    def __init__(self, step: int) -> None:
+        self.step = step
+        handle, name = tempfile.mkstemp()
+        os.close(handle)
+        self.not_yet = Path(name)
+
+    def __call__(self, vae, x, y, step, generator):
+        if step == self.step and self.not_yet.exists():
+            self.not_yet.unlink()
             signal.raise_signal(signal.SIGINT)
-        return vae.elbo(x, generator=generator, check=False)
-
-    return objective
+        return vae.elbo(x, generator=generator)
 
 
 def plain(vae, x, y, step, generator):
@@ -227,17 +236,18 @@ def test_a_device_that_is_not_there_is_refused_with_the_one_that_is():  # FAULTS
 @pytest.mark.parametrize("step", [0, 6, 10, 20])
 def test_ctrl_c_leaves_model_history_and_checkpoint_in_agreement_and_resuming_exact(step, tmp_path):  # FAULTS 32, 33
     path = tmp_path / "run.safetensors"
-    whole, stopped, resumed = model(), model(), model(seed=7)
+    whole, stopped, resumed = model(), model(), model()
     expected = train(whole, objective=plain, validation=images(40, seed=1))
     handler = signal.getsignal(signal.SIGINT)
-    history = train(stopped, objective=stop_at(step), checkpoint=path, validation=images(40, seed=1))
+    stop = stop_at(step)
+    history = train(stopped, objective=stop, checkpoint=path, validation=images(40, seed=1))
     assert signal.getsignal(signal.SIGINT) is handler
     assert history.interrupted == (step < 20) and history.epochs == (step + 1) // 7
     saved = model(seed=8)
     state = checkpoints.load(path, saved)
     assert state["step"] == step + 1 and same(weights(saved), weights(stopped))
     assert state["history"]["train"] == history.train
-    again = train(resumed, objective=plain, checkpoint=path, validation=images(40, seed=1))
+    again = train(resumed, objective=stop, checkpoint=path, validation=images(40, seed=1))
     assert same(weights(whole), weights(resumed))
     assert again.train == expected.train and again.validation == expected.validation and not again.interrupted
 
@@ -260,25 +270,229 @@ def test_training_works_in_a_thread_where_signals_can_t_be_caught():
     assert histories[0].epochs == 3
 
 
-def test_a_finished_checkpoint_is_taken_as_it_is_and_another_run_s_is_refused(tmp_path):
+def tanh(seed: int = 0) -> VAE:
+    return VAE(16, (8,), 2, activation="tanh", seed=seed)
+
+
+def weighted(beta: float):
+    def objective(vae, x, y, step, generator):
+        return vae.elbo(x, beta=beta, generator=generator)
+
+    return objective
+
+
+WEIGHT = 1.0
+
+
+def weighted_by_a_global(vae, x, y, step, generator):
+    return vae.elbo(x, beta=WEIGHT, generator=generator)
+
+
+class Plus:
+    """A transform with a field and a helper."""
+
+    def __init__(self, amount: float) -> None:
+        self.amount = amount
+
+    def __call__(self, x, generator):
+        return self.clamped(x + self.amount)
+
+    def clamped(self, x):
+        return x.clamp(0, 1)
+
+
+class PlusAndMirror(Plus):
+    def clamped(self, x):
+        return x.clamp(0, 1).flip(1)
+
+
+def condition_model() -> CVAE:
+    return CVAE(16, 3, (8,), 2)
+
+
+LABELS = torch.arange(200) % 3
+# What is trained first, what is asked of the same file then, and what the message must name.
+OTHER_RUNS = {
+    "activation": (model, {}, tanh, {}, "activation: 'relu' there, 'tanh' here"),
+    "likelihood": (model, {}, lambda: VAE(16, (8,), 2, likelihood="gaussian"), {}, "likelihood: 'bernoulli' there"),
+    "sigma": (
+        lambda: VAE(16, (8,), 2, likelihood="gaussian", sigma=0.1),
+        {},
+        lambda: VAE(16, (8,), 2, likelihood="gaussian"),
+        {},
+        "sigma: 0.1 there, 1.0 here",
+    ),
+    "size": (model, {}, lambda: VAE(16, (9,), 2), {}, r"hidden_dims: \[8\] there, \[9\] here"),
+    "model seed": (model, {}, lambda: model(seed=3), {}, "weights: neither those with which that run began"),
+    "frozen layer": (model, {}, lambda: frozen_encoder(model()), {}, "model: not the same here"),
+    "seed": (model, {}, model, {"seed": 1}, "seed: 0 there, 1 here"),
+    "epochs": (model, {}, model, {"epochs": 4}, "epochs: 3 there, 4 here"),
+    "schedule": (model, {}, model, {"schedule": None}, "schedule: 'linear' there, None here"),
+    "data": (model, {}, model, {"x": images(seed=5)}, "data: not the same here"),
+    "mirrored data": (model, {}, model, {"x": images().flip(1)}, "data: not the same here"),
+    "order of the data": (model, {}, model, {"x": images().flip(0)}, "data: not the same here"),
+    "labels": (condition_model, {"y": LABELS}, condition_model, {"y": 2 - LABELS}, "conditions: not the same here"),
+    "validation": (model, {}, model, {"validation": images(40)}, "validation: not the same here"),
+    "no validation": (model, {"validation": images(40)}, model, {}, "validation: not the same here"),
+    "beta": (model, {"objective": weighted(1.0)}, model, {"objective": weighted(8.0)}, "objective: not the same"),
+    "objective": (model, {}, model, {"objective": weighted(1.0)}, "objective: not the same here"),
+    "constant in the code": (
+        model,
+        {"objective": lambda m, x, y, step, g: m.elbo(x, beta=2.0, generator=g)},
+        model,
+        {"objective": lambda m, x, y, step, g: m.elbo(x, beta=3.0, generator=g)},
+        "objective: not the same here",
+    ),
+    "default": (
+        model,
+        {"objective": lambda m, x, y, step, g, beta=2.0: m.elbo(x, beta=beta, generator=g)},
+        model,
+        {"objective": lambda m, x, y, step, g, beta=3.0: m.elbo(x, beta=beta, generator=g)},
+        "objective: not the same here",
+    ),
+    "transform": (model, {}, model, {"transform": data.binarize}, "transform: not the same here"),
+    "field of a transform": (model, {"transform": Plus(0.1)}, model, {"transform": Plus(0.2)}, "transform: not"),
+    "helper of a transform": (
+        *(model, {"transform": Plus(0.1)}),
+        *(model, {"transform": PlusAndMirror(0.1)}, "transform: not the same here"),
+    ),
+    "partial": (
+        *(model, {"transform": functools.partial(data.binarize, threshold=0.5)}),
+        *(model, {"transform": functools.partial(data.binarize, threshold=0.4)}, "transform: not the same here"),
+    ),
+}
+
+
+def frozen_encoder(vae: VAE) -> VAE:
+    vae.encoder.requires_grad_(False)
+    return vae
+
+
+@pytest.mark.parametrize("name", OTHER_RUNS)
+def test_another_run_s_checkpoint_is_refused_and_what_differs_is_named(name, tmp_path):  # FAULTS 59
+    first, options, other, other_options, named = OTHER_RUNS[name]
     path = tmp_path / "run.safetensors"
-    first, second = model(), model(seed=3)
-    train(first, checkpoint=path)
-    assert train(second, checkpoint=path).epochs == 3 and same(weights(first), weights(second))
+    train(first(), checkpoint=path, **options)
+    before, second = path.read_bytes(), other()
+    at_start = weights(second)
+    with pytest.raises(CheckpointError, match=named):
+        train(second, checkpoint=path, **other_options)
+    assert path.read_bytes() == before and same(at_start, weights(second))
+    # The remedy: the settings repeated with a model made in the same way.
+    with pytest.warns(UserWarning, match="nothing was trained"):
+        assert train(first(), checkpoint=path, **options).epochs == 3
+
+
+def test_a_global_value_that_an_objective_names_is_part_of_it(tmp_path, monkeypatch):  # FAULTS 59
+    path = tmp_path / "run.safetensors"
+    train(model(), checkpoint=path, objective=weighted_by_a_global)
+    monkeypatch.setitem(globals(), "WEIGHT", 8.0)
+    with pytest.raises(CheckpointError, match="objective: not the same here"):
+        train(model(), checkpoint=path, objective=weighted_by_a_global)
+
+
+def test_a_finished_run_says_that_nothing_was_trained(tmp_path):  # FAULTS 60
+    path = tmp_path / "run.safetensors"
+    first, second = model(), model()
+    expected = train(first, checkpoint=path)
     before = path.read_bytes()
-    for change, named in (
-        ({"seed": 1}, "seed: 0 there, 1 here"),
-        ({"x": images(seed=5)}, "data"),
-        ({"epochs": 4}, "epochs"),
-    ):
-        with pytest.raises(CheckpointError, match=named):
-            train(second, checkpoint=path, **change)
-    with pytest.raises(CheckpointError):
-        train(VAE(16, (9,), 2), checkpoint=path)
-    checkpoints.save(tmp_path / "model.safetensors", first)
-    with pytest.raises(CheckpointError, match="no training run"):
-        train(second, checkpoint=tmp_path / "model.safetensors")
+    with pytest.warns(UserWarning, match="nothing was trained: .* holds this run, finished after 3 epochs"):
+        history = train(second, checkpoint=path)
+    assert same(weights(first), weights(second)) and history.train == expected.train
+    # In the process that trained it, too, where the model is at its end already.
+    with pytest.warns(UserWarning, match="nothing was trained"):
+        train(first, checkpoint=path)
     assert path.read_bytes() == before
+
+
+def test_a_run_at_a_constant_rate_is_extended_by_epochs(tmp_path):
+    path = tmp_path / "run.safetensors"
+    whole, extended = model(), model()
+    expected = train(whole, epochs=5, schedule=None)
+    train(extended, epochs=3, schedule=None, checkpoint=path)
+    history = train(model(), epochs=5, schedule=None, checkpoint=path)
+    assert history.train == expected.train and not history.interrupted
+    last = model(seed=4)
+    checkpoints.load(path, last)
+    assert same(weights(whole), weights(last))
+    with pytest.raises(CheckpointError, match="epochs: 5 there, 4 here"):
+        train(model(), epochs=4, schedule=None, checkpoint=path)
+
+
+class WithAnOpenFile:
+    def __init__(self) -> None:
+        self.log = Path(os.devnull).open("w")
+
+    def __call__(self, vae, x, y, step, generator):
+        return vae.elbo(x, generator=generator)
+
+
+def test_what_can_t_be_compared_by_content_is_taken_with_a_warning(tmp_path):
+    path, objective = tmp_path / "run.safetensors", WithAnOpenFile()
+    train(model(), checkpoint=path, objective=objective)
+    with objective.log, pytest.warns(UserWarning) as caught:
+        train(model(), checkpoint=path, objective=WithAnOpenFile())
+    assert any("objective (a TextIOWrapper) can't be compared by content" in str(each.message) for each in caught)
+
+
+def test_the_same_run_is_recognised_whatever_the_number_of_threads(tmp_path):
+    path, x = tmp_path / "run.safetensors", torch.rand(2000, 784, generator=torch.Generator().manual_seed(0))
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            fit(VAE(784, (4,), 2), x, epochs=1 + count, schedule=None, checkpoint=path, device="cpu", progress=False)
+    finally:
+        torch.set_num_threads(threads)
+    assert checkpoints.peek(path)["step"] == 3 * 16
+
+
+def test_a_file_that_holds_no_run_is_refused(tmp_path):
+    checkpoints.save(tmp_path / "model.safetensors", model())
+    with pytest.raises(CheckpointError, match="no training run"):
+        train(model(), checkpoint=tmp_path / "model.safetensors")
+
+
+def test_ctrl_c_during_the_checkpoint_s_write_counts(tmp_path, monkeypatch):
+    path, write = tmp_path / "run.safetensors", checkpoints.atomic_write
+    pressed = []
+
+    def interrupted_write(*arguments):
+        if not pressed:
+            pressed.append(True)
+            signal.raise_signal(signal.SIGINT)
+        write(*arguments)
+
+    monkeypatch.setattr(checkpoints, "atomic_write", interrupted_write)
+    history = train(model(), checkpoint=path)
+    assert history.interrupted and history.epochs == 1
+    assert not train(model(), checkpoint=path).interrupted
+
+
+def test_ctrl_c_before_the_first_step_counts(monkeypatch):
+    class PressedAtOnce(training.Bar):
+        def __enter__(self):
+            signal.raise_signal(signal.SIGINT)
+            return super().__enter__()
+
+    monkeypatch.setattr(training, "Bar", PressedAtOnce)
+    history = train(model())
+    assert history.interrupted and history.epochs == 0
+
+
+@pytest.mark.parametrize("before", [signal.SIG_IGN, None])
+def test_a_signal_that_was_ignored_stays_ignored(before, monkeypatch):  # FAULTS 68
+    handler = signal.getsignal(signal.SIGINT)
+    if before is None:  # as where C code has set it
+        monkeypatch.setattr(signal, "getsignal", lambda number: None)
+    else:
+        signal.signal(signal.SIGINT, before)
+    try:
+        history = train(model(), objective=stop_at(3)) if before is not None else train(model())
+        assert not history.interrupted and history.epochs == 3
+        assert before is None or signal.getsignal(signal.SIGINT) is before
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def test_a_run_on_a_checkpoint_in_use_is_refused(tmp_path: Path):  # FAULTS 40
@@ -408,11 +622,12 @@ def test_training_trains_validation_evaluates_and_the_model_gets_its_own_mode_ba
 
 def test_a_run_with_dropout_resumes_bit_for_bit(tmp_path):  # FAULTS 33, 64
     path = tmp_path / "run.safetensors"
-    whole, stopped, resumed = Dropping(), Dropping(), Dropping(seed=7)
+    whole, stopped, resumed = Dropping(), Dropping(), Dropping()
+    stop = stop_at(10)
     train(whole, objective=plain)
-    train(stopped, objective=stop_at(10), checkpoint=path)
+    train(stopped, objective=stop, checkpoint=path)
     torch.rand(5)
-    train(resumed, objective=plain, checkpoint=path)
+    train(resumed, objective=stop, checkpoint=path)
     assert same(weights(whole), weights(resumed))
     assert torch.equal(whole.encoder[1].running_mean, resumed.encoder[1].running_mean)
 
