@@ -29,7 +29,7 @@ FLOORS: list[tuple[str, list[str]]] = [
         "mathematics, data, files, pictures",
         [
             *("perceptron", "distributions", "networks", "exact", "figures", "_files", "_progress", "_idx", "_fetch"),
-            *("_sets", "data", "checkpoints", "_interrupt", "_devices"),
+            *("_sets", "data", "_identity", "_state", "checkpoints", "_interrupt", "_devices"),
         ],
     ),
     ("p(x|z), and what a model must offer", ["likelihoods", "contract", "_inputs", "_parts"]),
