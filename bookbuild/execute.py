@@ -30,7 +30,6 @@ def execute(chapter: Chapter, notebook: NotebookNode, cell_timeout: int = CELL_T
         kernel_name=KERNELSPEC["name"],
         resources={"metadata": {"path": str(folder)}},
         store_widget_state=False,
-        coalesce_streams=True,  # whichever way the kernel happened to cut what a cell printed
         extra_arguments=["--log-level=ERROR"],
         on_cell_execute=note,
     )

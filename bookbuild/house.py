@@ -34,7 +34,7 @@ FLOORS: list[tuple[str, list[str]]] = [
     ),
     ("p(x|z), and what a model must offer", ["likelihoods", "contract", "_inputs", "_parts"]),
     ("models", ["autoencoder", "vae", "cvae"]),
-    ("training", ["_cuda", "_objectives", "_run", "training"]),
+    ("training", ["_cuda", "_objectives", "_guards", "_run", "training"]),
     ("what a trained model is asked", ["latent", "evaluation", "pretrained"]),
     ("widgets, and the command line", ["widgets", "sliders", "explorer", "__main__"]),
 ]

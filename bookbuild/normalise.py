@@ -36,10 +36,9 @@ def normalise(chapter: Chapter, notebook: NotebookNode) -> None:
             raise NotebookError(f"{chapter.place(notebook, index)} was not executed")
         cell.execution_count = number
         cell.metadata.pop("execution", None)
-        cell.outputs = [output for output in static(cell.outputs)]
+        cell.outputs = [output for output in merge_streams(static(cell.outputs)) if output.get("text") != ""]
         for output in cell.outputs:
             _normalise_output(output, number)
-        cell.outputs = [output for output in cell.outputs if output.get("text") != ""]
         try:
             check_outputs(cell, chapter.root)
         except NotebookError as error:
@@ -56,9 +55,27 @@ def static(outputs: list[NotebookNode]) -> list[NotebookNode]:
     return kept
 
 
-def without_bars(text: str) -> str:
-    """What is left of a text without the progress bars in it."""
-    return "\n".join(line.rstrip() for line in text.split("\n") if not PROGRESS_BAR.search(line))
+def merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """One output for each run of stdout or of stderr, whichever way the kernel happened to cut them.
+
+    nbclient can merge too, but puts all that a cell prints before its figures, and takes minutes for a line of 200 kB.
+    """
+    merged: list[NotebookNode] = []
+    for output in outputs:
+        if output.output_type == "stream" and merged and merged[-1].get("name") == output.name:
+            merged[-1].text += output.text
+        else:
+            merged.append(output)
+    for output in merged:
+        if output.output_type == "stream":
+            output.text = _last_state(output.text, bars=output.name == "stderr")
+    return merged
+
+
+def _last_state(text: str, bars: bool) -> str:
+    """Each line as a terminal ends up showing it, after its carriage returns; without progress bars if `bars`."""
+    lines = [line.rstrip("\r").rsplit("\r", 1)[-1].rstrip() if "\r" in line else line for line in text.split("\n")]
+    return "\n".join(line for line in lines if not (bars and PROGRESS_BAR.search(line)))
 
 
 def _normalise_output(output: NotebookNode, number: int) -> None:
@@ -67,8 +84,7 @@ def _normalise_output(output: NotebookNode, number: int) -> None:
     if output.output_type == "error":  # only of a cell tagged raises-exception: the message without the machine's paths
         output.traceback = [f"{output.ename}: {output.evalue}"]
     if output.output_type == "stream":
-        text = without_bars(output.text) if output.name == "stderr" else output.text
-        output.text = CELL_FILE.sub("this cell", text)
+        output.text = CELL_FILE.sub("this cell", output.text)
     data = output.get("data", {})
     if "image/png" in data:
         data["image/png"] = base64.b64encode(compact(base64.b64decode(data["image/png"]))).decode()

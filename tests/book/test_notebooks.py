@@ -503,13 +503,22 @@ def test_a_changed_tag_is_run_again(pair, monkeypatch):
 # Outputs
 
 
+def test_carriage_returns_leave_the_last_state_and_pieces_of_a_stream_become_one(book):
+    pieces = [stream("start\n 10%|#   |"), stream("\r 50%|##  |\r3 epochs, elbo -9.1   \nend"), stream("\n")]
+    assert normalised(book, PLAIN, pieces) == [stream("start\n3 epochs, elbo -9.1\nend\n")]
+
+
+def test_what_is_printed_after_a_figure_stays_behind_it(book):
+    image = new_output("display_data", data={"text/plain": "a picture"})
+    assert normalised(book, PLAIN, [stream("a\n"), image, stream("b\n")]) == [stream("a\n"), image, stream("b\n")]
+
+
 def test_progress_bars_on_standard_error_and_widgets_are_dropped(book):
     bar = stream("\r  0%|          | 0/3 [00:00<?, ?it/s]\r100%|####| 3/3 [00:00<00:00, 30.1it/s]\n", "stderr")
     counter = stream("17it [00:02, 8.1it/s]\n", "stderr")
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "1f"}, "text/plain": "IntSlider(value=1)"}
     widget = new_output("display_data", data=view)
-    assert normalised(book, PLAIN, [widget, stream("kept\n")]) == [stream("kept\n")]
-    assert normalised(book, PLAIN, [bar]) == []
+    assert normalised(book, PLAIN, [bar, widget, stream("kept\n")]) == [stream("kept\n")]
     assert normalised(book, PLAIN, [counter]) == []
 
 
@@ -617,14 +626,6 @@ def test_a_figure_cell_that_shows_no_image_or_two_things_is_refused(book):
 
 
 # Execution, with real kernels
-
-
-def test_carriage_returns_leave_the_last_state_and_pieces_of_a_stream_become_one(book):
-    pieces = ["start\\n 10%|#   |", "\\r 50%|##  |\\r3 epochs, elbo -9.1\\nend", "\\n"]
-    write(book, FRONT + code("\n".join(f"print('{piece}', end='', flush=True)" for piece in pieces)))
-    assert tool.build(book, []) == []
-    (cell,) = [cell for cell in nbformat.read(stored(book), as_version=4).cells if "elbo" in cell.source]
-    assert cell.outputs == [stream("start\n3 epochs, elbo -9.1\nend\n")]
 
 
 def test_two_executions_give_the_same_bytes_and_an_unchanged_chapter_is_left_alone(pair, executed):

@@ -168,7 +168,7 @@ def test_after_a_crash_what_was_graded_stays_and_the_rest_is_graded(tmp_path, gr
     with pytest.raises(KeyboardInterrupt):
         grade.grade_all(grader, submissions, out, jobs=1)
     assert len(list((out / "results").rglob("*.json"))) >= 1
-    assert not list(out.rglob("*.part"))
+    assert not list(out.rglob("*.tmp"))
     results = grade.grade_all(grader, submissions, out, jobs=1)
     assert len(begun) < 2 * len(submissions)  # what had been graded was not graded again
     assert {result.student: points(result) for result in results} == deserved
