@@ -35,7 +35,7 @@ def as_tensor(values: object, name: str = "images") -> Tensor:
         return values
     if isinstance(values, np.ndarray | np.generic) and values.dtype.kind in "biuf":
         # Files in network order give arrays that PyTorch can't read.
-        return torch.as_tensor(np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("=")))
+        return torch.from_numpy(np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("=")))
     raise TypeError(f"{name} are {_described(values)}; {_remedy(values)}")
 
 

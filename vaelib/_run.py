@@ -2,8 +2,8 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vaelib import checkpoints
 from vaelib._cuda import Recorder
+from vaelib._guards import TrainingError, checked_transform, trainable
 from vaelib._identity import differences, digest, identity
 from vaelib._objectives import NAMES, batch_means
 from vaelib.checkpoints import CheckpointError
@@ -21,10 +22,6 @@ from vaelib.networks import evaluating
 
 _EVALUATION_ROWS = 2000
 _GRADIENT = "the sum of the gradients"
-
-
-class TrainingError(RuntimeError):
-    """Training that had to stop: a number that is no longer finite, or memory that ran out."""
 
 
 @dataclass
@@ -86,7 +83,8 @@ class Run:
     ) -> None:
         # Any: what a model offers beyond nn.Module (start_at_mean, config) is looked up, not declared.
         self.model: Any = model
-        self.objective, self.transform, self.device = objective, transform, device
+        self.objective, self.device, self.given_transform = objective, device, transform
+        self.transform = None if transform is None else checked_transform(transform, model)
         self.x, self.y = _moved(data, device)
         self.held_out = None if held_out is None else _moved(held_out, device)
         self.settings, self.batch_size = settings, settings["batch_size"]
@@ -98,8 +96,9 @@ class Run:
         # MPS has no float64.
         self.sums = torch.zeros(3, device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
         self.names: tuple[str, ...] = NAMES
+        self.first = torch.full_like(self.sums[0], math.inf)  # the objective in the first step, where that was here
         self.generator = torch.Generator(device=device).manual_seed(settings["seed"])
-        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.parameters = trainable(model)
         self.optimizer = torch.optim.Adam(self.parameters, lr=settings["learning_rate"], betas=(0.9, 0.99), fused=True)
         self.recorder: Recorder | None = None
         if device.type == "cuda":
@@ -111,8 +110,8 @@ class Run:
 
     def shuffled(self, epoch: int) -> Tensor:
         """Return the row numbers of an epoch: they follow from seed and epoch, so no checkpoint holds them."""
-        generator = torch.Generator().manual_seed(self.settings["seed"] * 1_000_003 + epoch)
-        return torch.randperm(len(self.x), generator=generator).to(self.device)
+        generator = torch.Generator("cpu").manual_seed(self.settings["seed"] * 1_000_003 + epoch)
+        return torch.randperm(len(self.x), generator=generator, device="cpu").to(self.device)
 
     def recorded(self, take_step: Callable[[Tensor], None]) -> Callable[[Tensor], None]:
         """Return the step as the device takes it fastest: on CUDA recorded and replayed, elsewhere as it is."""
@@ -137,6 +136,8 @@ class Run:
         total = torch.stack([gradient.sum() for gradient in gradients]).sum()
         values = torch.cat([means.detach(), total.to(means).unsqueeze(0)])
         self.names = NAMES[: len(means)]
+        if self.step == 0:
+            self.first.copy_(means[0].detach())
         if self.recorder is not None:
             self.recorder.watch(values)
         elif not torch.isfinite(values).all():
@@ -153,6 +154,7 @@ class Run:
 
     def finish_epoch(self) -> None:
         """Add the means of the epoch to the history, and those of validation, and keep the best weights."""
+        self._warn_of_a_wrong_way()
         for name, value in self.means().items():
             self.history.train.setdefault(name, []).append(value)
         self.sums.zero_()
@@ -161,11 +163,30 @@ class Run:
         for name, value in self._validate(*self.held_out).items():
             self.history.validation.setdefault(name, []).append(value)
         scores = self.history.validation_elbo or self.history.validation["objective"]
-        if scores[-1] == max(scores):
+        if math.isfinite(scores[-1]) and scores[-1] == max(filter(math.isfinite, scores)):
             self.history.best_epoch = len(scores)
             self.history.best_weights = {
                 name: tensor.detach().to("cpu", copy=True) for name, tensor in self.model.state_dict().items()
             }
+
+    def _warn_of_a_wrong_way(self) -> None:
+        """Warn once where an epoch ended far from where the first step began, in a direction that no training takes."""
+        first, mean = self.first.item(), self.means()["objective"]
+        what = f"the objective went from {first:.4g} in the first step to a mean of {mean:.4g} in epoch"
+        epoch = math.ceil(self.step / self.batches)
+        if len(self.names) == 1 and self.given is not None and first > 0 and mean > 10 * first + 10:
+            self.first.fill_(math.inf)
+            warnings.warn(
+                f"{what} {epoch}, and fit maximises it: if it is a loss, return its negative", UserWarning, stacklevel=5
+            )
+        elif math.isfinite(first) and mean < first - 3 * abs(first) - 10:
+            self.first.fill_(math.inf)
+            warnings.warn(
+                f"{what} {epoch}, where it should grow: a smaller learning_rate than "
+                f"{self.settings['learning_rate']:g} is the usual remedy",
+                UserWarning,
+                stacklevel=5,
+            )
 
     def means(self) -> dict[str, float]:
         """Return the means of the epoch under way."""
@@ -189,7 +210,7 @@ class Run:
                 conditions=self.y,
                 validation=self.held_out,
                 objective=self.given,
-                transform=self.transform,
+                transform=self.given_transform,
             )
             self.began_with = digest(self.model.state_dict())
             with suppress(FileNotFoundError):
@@ -289,20 +310,6 @@ class Run:
             f"epoch {epoch + 1}, batch {batch + 1}: {name} is {found[name]}. Training stopped before that step "
             "changed the weights; a smaller learning_rate is the usual remedy."
         )
-
-
-@contextmanager
-def training_mode(model: nn.Module, seed: int, device: torch.device) -> Iterator[None]:
-    """Train in train mode, with layers such as Dropout drawing from the seed; put modes and global generators back."""
-    modes = [(layer, layer.training) for layer in model.modules()]
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        model.train()
-        try:
-            yield
-        finally:
-            for layer, mode in modes:
-                layer.training = mode
 
 
 def _moved(data: tuple[Tensor, Tensor | None], device: torch.device) -> tuple[Tensor, Tensor | None]:

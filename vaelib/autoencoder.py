@@ -47,7 +47,7 @@ class Autoencoder(nn.Module):
         self.latent_dim = check_positive_integer("latent_dim", latent_dim)
         self.data_shape = check_shape("data_dim", data_dim)
         self.data_dim = self.data_shape[0] if len(self.data_shape) == 1 else self.data_shape
-        draw = torch.Generator().manual_seed(seed)
+        draw = torch.Generator("cpu").manual_seed(seed)
         size, hidden = math.prod(self.data_shape), tuple(hidden_dims)
         self._encoder_shape = (size,) if encoder is None else self.data_shape
         self.encoder = encoder or mlp((size, *hidden, latent_dim), activation, draw)

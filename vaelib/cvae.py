@@ -65,7 +65,7 @@ class CVAE(LatentVariableModel):
             raise ValueError(f"unknown prior {prior!r}: choose 'standard' or 'conditional'")
         if prior == "standard" and prior_network is not None:
             raise ValueError("a prior_network needs prior='conditional': the standard prior does not look at y")
-        draw = torch.Generator().manual_seed(seed)
+        draw = torch.Generator("cpu").manual_seed(seed)
         config: dict[str, Any] = {"data_dim": data_dim, "condition_dim": condition_dim, "latent_dim": latent_dim}
         config |= {"hidden_dims": hidden_dims, "prior": prior, "likelihood": likelihood}
         super().__init__(config | {"activation": activation, "sigma": sigma}, draw, encoder, decoder)
@@ -151,7 +151,7 @@ class CVAE(LatentVariableModel):
         Source:
             Chapter 11.
         """
-        y, like = torch.as_tensor(y), first_tensor(self)
+        y, like = y if isinstance(y, Tensor) else torch.from_numpy(np.asarray(y)), first_tensor(self)
         if y.device != like.device:
             raise ValueError(
                 f"conditions are on {y.device} and the model on {like.device}: call y.to({str(like.device)!r})"

@@ -79,7 +79,7 @@ class ImageData:
         Args:
             rows: how many of the first images, or the indices ``(M,)`` of those to take.
         """
-        index = torch.arange(len(self))[: int(rows)] if isinstance(rows, Integral) else rows
+        index = torch.arange(len(self), device=self.images.device)[: int(rows)] if isinstance(rows, Integral) else rows
         factors = None if self.factors is None else self.factors[index]
         return replace(self, images=self.images[index], labels=self.labels[index], factors=factors)
 
@@ -182,7 +182,7 @@ def train_validation_split(data: ImageData, n_validation: int, seed: int = 0) ->
     """
     if not 0 < n_validation < len(data):
         raise ValueError(f"n_validation is {n_validation}: of {len(data):,} images choose 1 to {len(data) - 1:,}")
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(data), generator=torch.Generator("cpu").manual_seed(seed), device="cpu")
     return data.subset(order[n_validation:]), data.subset(order[:n_validation])
 
 

@@ -118,10 +118,11 @@ class Gaussian(nn.Module):
         super().__init__()
         self.log_sigma: Tensor
         if sigma == "learned":
-            self.register_parameter("log_sigma", nn.Parameter(torch.tensor(0.0)))
+            self.register_parameter("log_sigma", nn.Parameter(torch.tensor(0.0, device="cpu")))
         else:
             self.register_buffer(
-                "log_sigma", torch.tensor(math.log(check_positive_number("sigma", sigma, " or 'learned'")))
+                "log_sigma",
+                torch.tensor(math.log(check_positive_number("sigma", sigma, " or 'learned'")), device="cpu"),
             )
 
     def log_prob(self, x: Tensor, decoded: Tensor) -> Tensor:
@@ -176,7 +177,7 @@ class DiscretisedLogistic(nn.Module):
         super().__init__()
         check_positive_integer("levels - 1", levels - 1)
         self.levels = int(levels)
-        self.log_scale = nn.Parameter(torch.tensor(math.log(check_positive_number("scale", scale))))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(check_positive_number("scale", scale)), device="cpu"))
 
     def log_prob(self, x: Tensor, decoded: Tensor) -> Tensor:
         """Return log p(x|z) of pixels that are multiples of ``1 / (levels - 1)``: ``(..., D) -> (...)``, in nats."""

@@ -52,7 +52,7 @@ def mlp(sizes: Sequence[int], activation: str = "relu", generator: torch.Generat
         raise ValueError(f"unknown activation {activation!r}: choose one of {', '.join(ACTIVATIONS)}")
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(sizes):
-        linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out)
+        linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out, device="cpu")
         with torch.no_grad():
             linear.weight.uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator)
             linear.bias.zero_()
@@ -124,7 +124,7 @@ def check_images(
         ValueError: for other shapes (channels last are named as such), integer pixels, images on another device than
             the model, and whatever `check_pixels` refuses.
     """
-    x = torch.as_tensor(x)
+    x = x if isinstance(x, Tensor) else torch.from_numpy(np.asarray(x))
     size = math.prod(shape)
     grey = len(shape) == 1 or shape[0] == 1
     if x.ndim == 2 or (x.ndim == 3 and grey):
@@ -150,7 +150,7 @@ def last_layer(network: nn.Module) -> nn.Module:
 
 def first_tensor(model: nn.Module) -> Tensor:
     """Return a parameter of the model, or a buffer, that tells its type and device; a plain zero where it has none."""
-    return next(chain(model.parameters(), model.buffers()), torch.zeros(()))
+    return next(chain(model.parameters(), model.buffers()), torch.zeros((), device="cpu"))
 
 
 @contextmanager

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from vaelib import checkpoints
 from vaelib._devices import choose_device
+from vaelib._guards import TrainingError, training_mode, unchanged_by_failure
 from vaelib._inputs import Array, Images, training_examples
 from vaelib._interrupt import interruption
 from vaelib._objectives import batch_means, objective_of
 from vaelib._progress import Bar
-from vaelib._run import History, Run, TrainingError, training_mode
+from vaelib._run import History, Run
 from vaelib.contract import ElboTerms, Objective, Transform
-from vaelib.networks import check_positive_integer, check_positive_number, check_seed
+from vaelib.networks import check_positive_integer, check_positive_number, check_seed, first_tensor
 
 __all__ = ["ElboTerms", "History", "Objective", "TrainingError", "Transform", "choose_device", "fit"]
 
@@ -129,17 +130,22 @@ def fit(
     if schedule not in ("linear", None):
         raise ValueError(f"unknown schedule {schedule!r}: choose 'linear' or None")
     maximised = objective_of(model) if objective is None else objective
-    place, home = choose_device(device), next(model.parameters()).device
+    place, home = choose_device(device), first_tensor(model).device
     examples = training_examples(model, data, y)
     held_out = None
     if validation is not None:
+        if y is not None and not isinstance(validation, tuple):
+            raise ValueError("y was given, so validation needs conditions of its own: validation=(images, conditions)")
         held_out = training_examples(model, *(validation if isinstance(validation, tuple) else (validation, None)))
     with ExitStack() as stack:
         if checkpoint is not None:
             stack.enter_context(checkpoints.lock(checkpoint))
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
         stack.callback(model.to, home)
         stack.enter_context(training_mode(model.to(place), settings["seed"], place))
         run = Run(model, examples, held_out, settings, maximised, transform, place, objective)
+        stack.enter_context(unchanged_by_failure(run))
         run.start(checkpoint)
         stopped = stack.enter_context(interruption())
         bar = stack.enter_context(Bar(progress, run))

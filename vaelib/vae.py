@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vaelib import _parts as parts
 from vaelib.contract import ElboTerms, Posterior
 from vaelib.distributions import gaussian_log_prob, kl_standard_normal, reparameterize, standard_normal
-from vaelib.likelihoods import Likelihood
+from vaelib.likelihoods import Gaussian, Likelihood
 from vaelib.networks import check_images, check_positive_integer, check_shape, evaluating, first_tensor, mlp
 
 __all__ = ["VAE", "ElboTerms", "LatentVariableModel", "Posterior"]
@@ -140,7 +140,7 @@ class LatentVariableModel(nn.Module):
     @property
     def log_sigma(self) -> Tensor:
         """The logarithm of a Gaussian likelihood's standard deviation; other likelihoods have none."""
-        return torch.as_tensor(self.get_submodule("likelihood").log_sigma)
+        return cast(Gaussian, self.likelihood).log_sigma
 
     def start_at_mean(self, x: Tensor) -> None:
         """Set the decoder's output bias so that a fresh model decodes the mean of checked images ``(N, *data_dim)``.
@@ -165,7 +165,7 @@ class LatentVariableModel(nn.Module):
         return Posterior(*parts.run_encoder(self.encoder, parts.join(x, y, self._encoder_shape), self.latent_dim))
 
     def _prior(self, n: int, y: Tensor | None) -> Posterior:
-        return Posterior(*torch.zeros(2, n, self.latent_dim).to(first_tensor(self)))
+        return Posterior(*first_tensor(self).new_zeros(2, n, self.latent_dim))
 
     def _kl(self, mu: Tensor, log_var: Tensor, y: Tensor | None) -> Tensor:
         return kl_standard_normal(mu, log_var)
@@ -229,7 +229,7 @@ class VAE(LatentVariableModel):
     ) -> None:
         config: dict[str, Any] = {"data_dim": data_dim, "hidden_dims": hidden_dims, "latent_dim": latent_dim}
         config |= {"likelihood": likelihood, "activation": activation, "sigma": sigma}
-        super().__init__(config, torch.Generator().manual_seed(seed), encoder, decoder)
+        super().__init__(config, torch.Generator("cpu").manual_seed(seed), encoder, decoder)
 
     def iwae_bound(
         self, x: Tensor, n_samples: int, generator: torch.Generator | None = None, check: bool = True
