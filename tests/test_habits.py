@@ -16,7 +16,7 @@ def test_the_hooks_before_a_commit_are_the_lines_of_make_check():
     config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
     assert {repo["repo"] for repo in config["repos"]} == {"local"}  # others would be downloaded
     hooks = [hook for repo in config["repos"] for hook in repo["hooks"]]
-    assert [hook["entry"] for hook in hooks] == lines
+    assert [hook["entry"] for hook in hooks] == lines, "a line of `make check` needs a hook in .pre-commit-config.yaml"
     assert not any(hook["pass_filenames"] for hook in hooks)
 
 
