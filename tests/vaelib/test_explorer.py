@@ -592,7 +592,8 @@ def test_nearest_codes_are_the_nearest(page):
     page.locator(".vae-near").nth(3).click()
     assert z(page) == pytest.approx(vae.encode(shown.images).mu[nearest[3]].tolist(), abs=2e-3)  # float16
     drawn = page.evaluate(
-        """() => {
+        """async () => {
+            await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
             const canvas = document.querySelector('.vae-near canvas');
             return Array.from(canvas.getContext('2d').getImageData(0, 0, 8, 8).data).filter((_, i) => i % 4 === 0);
         }"""
