@@ -16,6 +16,15 @@ from matplotlib.patches import Circle, Ellipse
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
+from vaelib._drawable import (
+    as_array,
+    check_finite,
+    check_length,
+    checked_images,
+    checked_labels,
+    checked_plane_points,
+)
+
 # One colour a class, the same for digit k in every figure. Eight are Okabe and Ito's; brown and violet stay apart from
 # those under each kind of colour blindness.
 CLASS_COLOURS = (
@@ -40,7 +49,7 @@ def use_style() -> None:
 
 
 def image_grid(
-    images: ArrayLike,
+    images: Any,
     columns: int | None = None,
     titles: Sequence[str] | None = None,
     row_labels: Sequence[str] | None = None,
@@ -54,7 +63,7 @@ def image_grid(
     """Show images as the tiles of one picture, row by row, all on the same grey scale from vmin to vmax.
 
     Args:
-        images: ``(N, H, W)``, ``(N, 1, H, W)`` or ``(N, D)`` with D a square.
+        images: ``(N, H, W)``, ``(N, 1, H, W)`` or ``(N, D)`` with D a square, or ImageData.
         columns: tiles in a row, about the root of N unless given.
         titles: N texts, one above each tile.
         row_labels: one text a row.
@@ -67,7 +76,7 @@ def image_grid(
     Raises:
         ValueError: for other shapes, for no image, for NaN or infinite pixels, for whole-number pixels above vmax.
     """
-    tiles = _checked_images(images, vmax)
+    tiles = checked_images(images, vmin, vmax)
     n, height, width = tiles.shape
     columns = int(np.ceil(np.sqrt(n))) if columns is None else columns
     if columns < 1:
@@ -75,8 +84,8 @@ def image_grid(
     columns = min(columns, n)
     rows = -(-n // columns)
     head = 0 if titles is None else max(2, round(0.3 * height))
-    _check_length("titles", titles, n, "images")
-    _check_length("row_labels", row_labels, rows, "rows")
+    check_length("titles", titles, n, "images")
+    check_length("row_labels", row_labels, rows, "rows")
 
     step_y, step_x = height + gap + head, width + gap
     # What no tile covers stays NaN, which imshow leaves blank.
@@ -118,12 +127,12 @@ def latent_scatter(
     Raises:
         ValueError: for other shapes, labels outside 0 to 9 and NaN or infinite codes.
     """
-    z = _array(z)
+    z = as_array(z)
     if z.ndim != 2 or z.shape[1] != 2:
         hint = ": choose two columns, such as z[:, [0, 1]]" if z.ndim == 2 and z.shape[1] > 2 else ""
         raise ValueError(f"z has shape {z.shape}, but a scatter in the plane takes (N, 2){hint}")
-    _check_finite("z", z)
-    labels = _checked_labels(labels, len(z), len(CLASS_COLOURS))
+    check_finite("z", z)
+    labels = checked_labels(labels, len(z), len(CLASS_COLOURS))
     classes = np.unique(labels)
     if names is not None and len(classes) and len(names) <= classes[-1]:
         raise ValueError(f"names has {len(names)} texts, but the labels go up to {classes[-1]}")
@@ -159,8 +168,8 @@ def training_curves(
         ValueError: for no curve, for values that are not a row of numbers, for curves of different lengths and for
             a validation name that has no training curve.
     """
-    curves = {name: _array(values) for name, values in history.items()}
-    dashed = {name: _array(values) for name, values in (validation or {}).items()}
+    curves = {name: as_array(values) for name, values in history.items()}
+    dashed = {name: as_array(values) for name, values in (validation or {}).items()}
     lengths = {values.shape for values in (*curves.values(), *dashed.values())}
     if not curves:
         raise ValueError("there is no curve to draw: history is empty")
@@ -206,11 +215,11 @@ def decision_boundary(
     Raises:
         ValueError: for other shapes, labels other than 0 and 1, points without labels, NaN or infinity.
     """
-    w = _array(weights)
+    w = as_array(weights)
     if w.shape != (3,):
         raise ValueError(f"weights have shape {w.shape}, but a line takes (3,): those of x, y and the bias")
-    _check_finite("weights", w)
-    points, classes = (None, None) if x is None else _checked_plane_points(x, labels)
+    check_finite("weights", w)
+    points, classes = (None, None) if x is None else checked_plane_points(x, labels)
     own_figure = ax is None
     ax = _axes(ax, (5.2, 3.8))
     normal = w[:2]
@@ -268,11 +277,11 @@ def gaussian_ellipse(
     Source:
         Chapters 3 and 8.
     """
-    centre, cov = _array(mu), _array(covariance)
+    centre, cov = as_array(mu), as_array(covariance)
     if centre.shape != (2,) or cov.shape not in ((2,), (2, 2)):
         raise ValueError(f"mu {centre.shape} and covariance {cov.shape} must have shapes (2,) and (2, 2) or (2,)")
-    _check_finite("mu", centre)
-    _check_finite("covariance", cov)
+    check_finite("mu", centre)
+    check_finite("covariance", cov)
     cov = np.diag(cov) if cov.ndim == 1 else cov
     variances, axes = np.linalg.eigh(cov)
     if not np.allclose(cov, cov.T) or variances[0] <= 0:
@@ -308,7 +317,7 @@ def network_diagram(
     sizes = [int(size) for size in layer_sizes]
     if len(sizes) < 2 or min(sizes) < 1 or any(size != given for size, given in zip(sizes, layer_sizes, strict=True)):
         raise ValueError(f"layer_sizes must be two or more whole numbers of at least 1, not {list(layer_sizes)!r}")
-    _check_length("labels", labels, len(sizes), "layers")
+    check_length("labels", labels, len(sizes), "layers")
     if highlight is not None and not -len(sizes) <= highlight < len(sizes):
         raise ValueError(f"highlight must be one of the {len(sizes)} layers, not {highlight!r}")
     heights = [_circle_heights(size) for size in sizes]
@@ -387,62 +396,3 @@ def _latent_plane(ax: Axes) -> Axes:
         axis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10], integer=True))
     ax.set(xlabel="latent dimension $z_1$", ylabel="latent dimension $z_2$")
     return ax
-
-
-def _array(values: Any) -> NDArray[Any]:
-    # A tensor that requires a gradient or lives on a GPU does not turn into an array by itself.
-    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
-
-
-def _check_finite(name: str, values: NDArray[Any]) -> None:
-    finite = np.isfinite(values)
-    if not finite.all():
-        index = tuple(int(i) for i in np.argwhere(~finite)[0])
-        raise ValueError(f"{name} holds {values[index]} at index {index}")
-
-
-def _check_length(name: str, texts: Sequence[str] | None, wanted: int, what: str) -> None:
-    if texts is not None and len(texts) != wanted:
-        raise ValueError(f"{name} has {len(texts)} texts for {wanted} {what}")
-
-
-def _checked_images(images: ArrayLike, vmax: float) -> NDArray[Any]:
-    """Return images as (N, H, W) floats."""
-    tiles = _array(images)
-    if tiles.ndim == 4 and tiles.shape[1] == 1:
-        tiles = tiles[:, 0]
-    if tiles.ndim == 2:
-        side = int(np.sqrt(tiles.shape[1]))
-        if side * side != tiles.shape[1]:
-            raise ValueError(f"{tiles.shape[1]} pixels are no square image: reshape to (N, height, width) first")
-        tiles = tiles.reshape(-1, side, side)
-    if tiles.ndim != 3:
-        raise ValueError(f"images have shape {tiles.shape}, but the grid takes (N, H, W), (N, 1, H, W) or (N, D)")
-    if tiles.size == 0:
-        raise ValueError(f"there is no image to show: the shape is {tiles.shape}")
-    if np.issubdtype(tiles.dtype, np.integer) and tiles.max() > vmax:
-        raise ValueError(f"whole-number pixels up to {tiles.max()} are above vmax = {vmax:g}: divide by 255")
-    _check_finite("images", tiles)
-    return tiles.astype(np.float64)
-
-
-def _checked_labels(labels: ArrayLike, n: int, n_classes: int) -> NDArray[np.int64]:
-    """Return labels as (n,) whole numbers from 0 to n_classes - 1."""
-    classes = _array(labels)
-    if classes.shape != (n,):
-        raise ValueError(f"labels have shape {classes.shape}, but {n} points need ({n},)")
-    if not np.isin(classes, np.arange(n_classes)).all():
-        bad = classes[~np.isin(classes, np.arange(n_classes))][0]
-        raise ValueError(f"labels must be whole numbers from 0 to {n_classes - 1}, but hold {bad}")
-    return classes.astype(np.int64)
-
-
-def _checked_plane_points(x: ArrayLike, labels: ArrayLike | None) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Return points as (n, 2), without their bias column, and labels as (n,) in {0, 1}."""
-    points = _array(x)
-    if points.ndim != 2 or points.shape[1] not in (2, 3):
-        raise ValueError(f"x has shape {points.shape}, but points take (n, 2), or (n, 3) with the bias")
-    if labels is None:
-        raise ValueError("labels are missing: give one, 0 or 1, for each point of x")
-    _check_finite("x", points)
-    return points[:, :2], _checked_labels(labels, len(points), 2)
