@@ -28,7 +28,19 @@ FLOORS: list[tuple[str, list[str]]] = [
     (
         "mathematics, data, files, pictures",
         [
-            *("perceptron", "distributions", "networks", "exact", "_drawable", "figures", "_files", "_progress", "_idx", "_fetch"),
+            *(
+                "perceptron",
+                "_pixels",
+                "distributions",
+                "networks",
+                "exact",
+                "_drawable",
+                "figures",
+                "_files",
+                "_progress",
+                "_idx",
+                "_fetch",
+            ),
             *("_sets", "data", "_identity", "_state", "checkpoints", "_interrupt", "_devices"),
         ],
     ),

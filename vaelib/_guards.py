@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vaelib._pixels import check_finite
 from vaelib.contract import Transform
-from vaelib.distributions import check_finite
 
 
 class TrainingError(RuntimeError):

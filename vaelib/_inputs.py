@@ -1,13 +1,14 @@
 """What is accepted where images are: one door for training, evaluation, codes and figures."""
 
+import warnings
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vaelib._pixels import check_finite
 from vaelib.data import ImageData
-from vaelib.distributions import check_finite
 from vaelib.networks import first_tensor
 
 Array = Tensor | np.ndarray
@@ -66,6 +67,12 @@ def training_examples(model: Any, data: Images, y: Array | None) -> tuple[Tensor
     if check is None and images.is_floating_point():
         check_finite(images)
     x = images if check is None else check(images)
+    if x.numel() and x.is_floating_point() and x.min() >= 0 and 0 < x.max() <= 1.01 / 255:
+        warnings.warn(
+            f"no pixel is above {x.max().item():.2g}: if they were divided by 255 twice, multiply by 255",
+            UserWarning,
+            stacklevel=3,
+        )
     if len(x) == 0:
         raise ValueError("there are no images to train on or to validate with: the data are empty")
     if y is None and not hasattr(model, "condition_dim"):

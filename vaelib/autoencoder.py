@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vaelib import _parts as parts
-from vaelib.distributions import check_finite
+from vaelib._pixels import check_finite
 from vaelib.networks import check_images, check_positive_integer, check_shape, evaluating, first_tensor, mlp
 
 

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vaelib._pixels import check_unit_interval
+
 LOG_2PI = math.log(2 * math.pi)
 
 
@@ -152,45 +154,6 @@ def standard_normal(shape: torch.Size | tuple[int, ...], like: Tensor, generator
     """
     device = like.device if generator is None else generator.device
     return torch.randn(shape, dtype=like.dtype, device=device, generator=generator).to(like.device)
-
-
-def check_unit_interval(x: Tensor) -> None:
-    """Check that every pixel is a real number between 0 and 1.
-
-    Shapes:
-        Any.
-
-    Raises:
-        ValueError: that names the remedy, for integers, for NaN or infinity, and for a pixel outside [0, 1].
-    """
-    if not x.dtype.is_floating_point and x.dtype != torch.bool:
-        raise ValueError(f"pixels are {x.dtype}: convert them to float and divide by 255, so that they lie in [0, 1]")
-    check_finite(x)
-    if x.numel() == 0:
-        return
-    low, high = (bound.item() for bound in torch.aminmax(x))
-    if high > 1:
-        raise ValueError(f"a pixel is {high:g}, beyond 1: divide by 255, so that the pixels lie in [0, 1]")
-    if low < 0:
-        raise ValueError(
-            f"a pixel is {low:g}, below 0: a Bernoulli likelihood needs [0, 1]; for [-1, 1] use (x + 1) / 2"
-        )
-
-
-def check_finite(x: Tensor) -> None:
-    """Check that every pixel is a finite number.
-
-    Shapes:
-        Any.
-
-    Raises:
-        ValueError: that gives the index of the first NaN or infinity.
-    """
-    # One pass over the data where all is well: minimum and maximum are NaN or infinite where a pixel is.
-    if x.numel() == 0 or torch.isfinite(torch.stack(torch.aminmax(x))).all():
-        return
-    index = tuple((~torch.isfinite(x)).nonzero()[0].tolist())
-    raise ValueError(f"pixel {index} is {x[index].item()}: every pixel must be a finite number")
 
 
 def _operands(**tensors: Tensor) -> list[Tensor]:

@@ -12,10 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vaelib._pixels import check_finite, check_unit_interval
 from vaelib.distributions import (
     bernoulli_log_prob,
-    check_finite,
-    check_unit_interval,
     gaussian_log_prob,
     standard_normal,
 )

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vaelib._pixels import check_float_pixels
+
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "tanh": nn.Tanh,
@@ -136,8 +138,7 @@ def check_images(
         raise ValueError(_wrong_shape(tuple(x.shape), shape, size))
     if x.device != like.device:
         raise ValueError(f"images are on {x.device} and the model on {like.device}: call x.to({str(like.device)!r})")
-    if not x.dtype.is_floating_point and x.dtype != torch.bool:
-        raise ValueError(f"pixels are {x.dtype}: convert them to float and divide by 255")
+    check_float_pixels(x)
     check_pixels(x)
     return x.reshape(x.shape[0], *shape).to(like.dtype)
 

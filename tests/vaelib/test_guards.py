@@ -28,9 +28,9 @@ TRANSFORMS = {
     "standardised": (
         lambda x, g: (x - 0.13) / 0.31,
         ValueError,
-        "transform returned what the model can't take: a pixel",
+        "transform returned what the model can't take: pixels reach",
     ),
-    "noise": (lambda x, g: x + torch.randn(x.shape, generator=g), ValueError, "can't take: a pixel is"),
+    "noise": (lambda x, g: x + torch.randn(x.shape, generator=g), ValueError, "can't take: pixels reach"),
     "NaN": (lambda x, g: x * math.nan, ValueError, r"can't take: pixel \(0, 0\) is nan"),
     "another shape": (lambda x, g: x[:, :8], ValueError, r"returned shape \(128, 8\) for images \(128, 16\)"),
     "fewer images": (lambda x, g: x[:-1], ValueError, r"returned shape \(127, 16\)"),
@@ -239,3 +239,43 @@ def test_nothing_asks_an_apple_gpu_for_float64(monkeypatch):  # FAULTS 69
 
     monkeypatch.setattr(Tensor, "double", refusing)
     assert math.isfinite(evaluation.mean_elbo(vae, x))
+
+
+DIGITS = data.load("digits").images
+# What a reader gives, the words of the message, and what obeying it makes of the pixels.
+SCALES = {
+    "bytes": (
+        (255 * DIGITS).round().to(torch.uint8),
+        "convert them to float and divide by 255",
+        lambda x: x.float() / 255,
+    ),
+    "digits to 16": ((16 * DIGITS).round(), "a pixel is 16, beyond 1: divide by 16", lambda x: x / 16),
+    "whole digits": ((16 * DIGITS).to(torch.int64), "convert them to float and divide by 16", lambda x: x.float() / 16),
+    "floats to 255": ((255 * DIGITS).round(), "a pixel is 255, beyond 1: divide by 255", lambda x: x / 255),
+    "16 bit": ((65535 * DIGITS).round().to(torch.int32), "divide by 65535", lambda x: x.float() / 65535),
+    "zeros and ones": ((DIGITS > 0.5).to(torch.int64), r"leave them as they are: x.float\(\)", lambda x: x.float()),
+    "minus one to one": (2 * DIGITS - 1, r"for \[-1, 1\] use \(x \+ 1\) / 2", lambda x: (x + 1) / 2),
+    "standardised": ((DIGITS - 0.3) / 0.37, r"for standardised pixels x \* std \+ mean", lambda x: x * 0.37 + 0.3),
+}
+
+
+@pytest.mark.parametrize("name", SCALES)
+def test_the_remedy_for_pixels_of_another_scale_fits_the_case_and_leads_to_the_right_bound(name):  # FAULTS 70
+    x, message, obey = SCALES[name]
+    vae = VAE(64, (8,), 2)
+    for door in (vae.elbo, lambda x: evaluation.mean_elbo(vae, x), lambda x: train(vae, x)):
+        with pytest.raises(ValueError, match=message):
+            door(x)
+    right = DIGITS if name != "zeros and ones" else (DIGITS > 0.5).float()
+    # Sixteen grey levels are stored as multiples of 1/255 in one of the cases.
+    torch.testing.assert_close(obey(x).float(), right, rtol=0, atol=0.003)
+    obeyed = evaluation.mean_elbo(vae, obey(x).clamp(0, 1))
+    assert obeyed == pytest.approx(evaluation.mean_elbo(vae, right), rel=1e-2)
+
+
+def test_pixels_divided_twice_are_warned_about_and_the_remedy_helps(recwarn):  # FAULTS 70
+    with pytest.warns(UserWarning, match="divided by 255 twice, multiply by 255"):
+        train(VAE(64, (8,), 2), DIGITS / 255)
+    recwarn.clear()
+    train(VAE(64, (8,), 2), (DIGITS / 255 * 255).clamp(0, 1))
+    assert not recwarn.list
