@@ -132,7 +132,7 @@ def picture(root: Path = ROOT) -> str:
             for line, each in enumerate(sorted(wanted))
         ]
     parts += _floors(below)
-    bottom = below + 52 + 62 * len(FLOORS) + 18
+    bottom = below + _floors_height() + 10
     parts += _ground(bottom, root)
     return _svg("\n".join(parts), bottom + 96)
 
@@ -178,21 +178,36 @@ def _room(
     return parts + [_text(left + 12, top + 66 + LINE * place, line, "start", INK) for place, line in enumerate(lines)]
 
 
+def _floor_lines(names: list[str], letters: int = 105) -> list[list[str]]:
+    """The names of a floor in as many lines as it takes."""
+    lines: list[list[str]] = [[]]
+    for name in names:
+        if sum(len(each) + 2 for each in [*lines[-1], name]) > letters:
+            lines.append([])
+        lines[-1].append(name)
+    return lines
+
+
+def _floors_height() -> float:
+    return 52 + sum(62 + LINE * (len(_floor_lines(names)) - 1) for _, names in FLOORS) + 8
+
+
 def _floors(top: float) -> list[str]:
     left, width = MARGIN, WIDTH - 2 * MARGIN
-    height = 52 + 62 * len(FLOORS) + 8
-    parts = _room(
-        left, top, width, height, "vaelib/", DOES["vaelib"] + "; what begins with _ is machinery", [], TINTS["vaelib"]
-    )
-    for place, (what, names) in enumerate(reversed(FLOORS)):
-        above = top + 54 + 62 * place
-        number = len(FLOORS) - 1 - place
-        parts += [
-            f'<rect x="{left + 10:g}" y="{above:g}" width="{width - 20:g}" height="56" fill="#fff" stroke="{FAINT}"/>'
-        ]
+    says = DOES["vaelib"] + "; what begins with _ is machinery"
+    parts = _room(left, top, width, _floors_height(), "vaelib/", says, [], TINTS["vaelib"])
+    above = top + 54
+    for number, (what, names) in reversed(list(enumerate(FLOORS))):
+        lines = _floor_lines(names)
+        height = 56 + LINE * (len(lines) - 1)
+        box = f'x="{left + 10:g}" y="{above:g}" width="{width - 20:g}" height="{height:g}"'
+        parts += [f'<rect {box} fill="#fff" stroke="{FAINT}"/>']
         parts += [_text(left + 30, above + 35, str(number), "middle", INK, 20, bold=True)]
         parts += [_text(left + 52, above + 21, what, "start", FAINT)]
-        parts += [_text(left + 52, above + 43, names, "start", INK, 14)]
+        parts += [
+            _text(left + 52, above + 43 + LINE * place, line, "start", INK, 14) for place, line in enumerate(lines)
+        ]
+        above += height + 6
     return parts
 
 
