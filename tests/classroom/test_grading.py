@@ -445,7 +445,7 @@ def f(model, optimizer, x):
     optimizer.zero_grad()
     loss = model(x).square().mean()
     loss.backward()
-    optimizer.Step()
+    optimizer.step()
     x.zero_()
     return loss.item()
 """
@@ -461,7 +461,7 @@ for _ in range(3):
     own.zero_grad()
     exact = other(x).square().mean()
     exact.backward()
-    own.Step()
+    own.step()
     assert abs(loss - exact.item()) < 1e-6
 assert torch.allclose(model.weight, other.weight) and torch.allclose(model.weight.grad, other.weight.grad)
 assert (x == 1).all(), "what a test passes is changed under its hands"
