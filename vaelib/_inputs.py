@@ -67,9 +67,10 @@ def training_examples(model: Any, data: Images, y: Array | None) -> tuple[Tensor
     if check is None and images.is_floating_point():
         check_finite(images)
     x = images if check is None else check(images)
-    if x.numel() and x.is_floating_point() and x.min() >= 0 and 0 < x.max() <= 1.01 / 255:
+    low, high = (bound.item() for bound in torch.aminmax(x)) if x.numel() and x.is_floating_point() else (0, 0)
+    if low >= 0 and 0 < high <= 1.01 / 255:
         warnings.warn(
-            f"no pixel is above {x.max().item():.2g}: if they were divided by 255 twice, multiply by 255",
+            f"no pixel is above {high:.2g}: if they were divided by 255 twice, multiply by 255",
             UserWarning,
             stacklevel=3,
         )
