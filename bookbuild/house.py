@@ -44,11 +44,14 @@ FLOORS: list[tuple[str, list[str]]] = [
             *("_sets", "data", "_identity", "_state", "checkpoints", "_interrupt", "_devices"),
         ],
     ),
-    ("p(x|z), and what a model must offer", ["likelihoods", "contract", "_inputs", "_parts"]),
+    ("p(x|z), and what a model must offer", ["contract", "likelihoods", "_inputs", "_parts"]),
     ("models", ["autoencoder", "vae", "cvae"]),
     ("training", ["_cuda", "_objectives", "_guards", "_run", "training"]),
     ("what a trained model is asked", ["latent", "evaluation", "pretrained"]),
-    ("widgets, and the command line", ["widgets", "sliders", "explorer", "__main__"]),
+    (
+        "widgets, and the command line (sliders and explorer are old names)",
+        ["widgets", "sliders", "explorer", "__main__"],
+    ),
 ]
 
 

@@ -11,8 +11,12 @@ from vaelib.contract import ElboTerms, Objective, what_is_missing
 NAMES = ("objective", "log_likelihood", "kl")
 
 
-def objective_of(model: nn.Module) -> Objective:
+def objective_of(model: nn.Module, check: bool = False) -> Objective:
     """Return the model's own bound, or minus its loss, as a function of one signature.
+
+    Args:
+        model: with ``elbo`` or ``loss``.
+        check: whether the model shall check its images again.
 
     Raises:
         TypeError: for a model that has neither.
@@ -20,21 +24,22 @@ def objective_of(model: nn.Module) -> Objective:
     missing = what_is_missing(model)
     if missing:
         raise TypeError(missing)
-    own = getattr(model, "elbo", None) or getattr(model, "loss", None)
-    takes_generator, options = _options(own)
     if callable(getattr(model, "elbo", None)):
+        bound, sign = "elbo", 1
+    else:
+        bound, sign = "loss", -1
+    names, anything = _parameters(getattr(model, bound))
+    options = {"check": check} if anything or "check" in names else {}
+    takes_noise = anything or "generator" in names
 
-        def bound(model: Any, x: Tensor, y: Tensor | None, step: int, generator: torch.Generator) -> Any:
-            noise = {"generator": generator} if takes_generator else {}
-            return model.elbo(*((x,) if y is None else (x, y)), **noise, **options)
+    def maximised(model: Any, x: Tensor, y: Tensor | None, step: int, generator: torch.Generator) -> Any:
+        if y is not None and not (anything or "y" in names):
+            raise TypeError(f"{type(model).__name__}.{bound} takes no condition y, and y was given")
+        given = (x,) if y is None else (x, y)
+        found = getattr(model, bound)(*given, **({"generator": generator} if takes_noise else {}), **options)
+        return found if sign == 1 else -found
 
-        return bound
-
-    def minus_loss(model: Any, x: Tensor, y: Tensor | None, step: int, generator: torch.Generator) -> Tensor:
-        noise = {"generator": generator} if takes_generator else {}
-        return -model.loss(*((x,) if y is None else (x, y)), **noise, **options)
-
-    return minus_loss
+    return maximised
 
 
 def batch_means(found: Tensor | ElboTerms, x: Tensor) -> Tensor:
@@ -59,9 +64,8 @@ def batch_means(found: Tensor | ElboTerms, x: Tensor) -> Tensor:
     return found.mean().unsqueeze(0)
 
 
-def _options(method: Any) -> tuple[bool, dict[str, Any]]:
-    """Return whether a method takes a generator, and what else to pass: the data were checked before the first step."""
+def _parameters(method: Any) -> tuple[set[str], bool]:
+    """Return the names of a method's parameters, and whether it takes any others by name."""
     parameters = inspect.signature(method).parameters.values()
-    names = {parameter.name for parameter in parameters}
     anything = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
-    return anything or "generator" in names, {"check": False} if anything or "check" in names else {}
+    return {parameter.name for parameter in parameters}, anything

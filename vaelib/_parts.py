@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vaelib.likelihoods import Bernoulli, Gaussian, Likelihood
+from vaelib.contract import Likelihood
+from vaelib.likelihoods import Bernoulli, Gaussian
 from vaelib.networks import check_positive_number, last_layer
 
 

@@ -21,7 +21,7 @@ def check_unit_interval(x: Tensor) -> None:
     if low >= 0 and high <= 1:
         return
     whole = bool((x == x.round()).all())
-    if low >= 0 and whole:
+    if low >= 0 and (whole or 16 < high <= 255):
         raise ValueError(f"a pixel is {high:g}, beyond 1: {_divided(high)}, so that the pixels lie in [0, 1]")
     if low >= -1 and high <= 1:
         raise ValueError(

@@ -1,6 +1,7 @@
 """What a model must offer, in one place: to `vaelib.training.fit` and to whatever evaluates, draws or explores it.
 
-A model of your own is any ``nn.Module`` with ``elbo`` (or ``loss``, which is minimised). The rest is optional.
+A model of your own is any ``nn.Module`` with ``elbo`` (or ``loss``, which is minimised): `fit` needs no more, and
+`MayHave` says what others use. A likelihood of your own is any object with the four methods of `Likelihood`.
 """
 
 from collections.abc import Callable, Iterator
@@ -41,11 +42,34 @@ class ElboTerms:
         return iter((self.log_likelihood, self.kl))
 
 
+class Likelihood(Protocol):
+    """What a likelihood offers; a parameter of its own (where it is an ``nn.Module``) is trained with the model.
+
+    Optional: ``start(mean)``, the output of a decoder whose mean image is `mean` (for `fit`, which starts there), and
+    ``check_decoder(decoder)``, which raises for a decoder whose outputs can't be what the likelihood takes them for.
+    """
+
+    name: str
+
+    def log_prob(self, x: Tensor, decoded: Tensor) -> Tensor:
+        """Return log p(x|z): ``(..., D), (..., D) -> (...)``, in nats."""
+
+    def mean(self, decoded: Tensor) -> Tensor:
+        """Return the mean image E[x|z], of the shape of `decoded`."""
+
+    def sample(self, decoded: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Draw an image x from p(x|z), of the shape of `decoded`."""
+
+    def check(self, x: Tensor) -> None:
+        """Raise a ValueError that names the remedy for pixels that have no probability here."""
+
+
 class HasElbo(Protocol):
-    """A model with a bound: `fit` maximises its mean.
+    """A model with a bound: `fit` maximises its mean, and `vaelib.evaluation.mean_elbo` measures it.
 
     ``generator`` (of the noise) and ``check`` (False where the data were checked before) are passed where the method
-    takes them. Without a generator the noise comes from PyTorch's global one, which `fit` seeds and puts back.
+    takes them. Without a generator the noise comes from PyTorch's global one, which `fit` seeds and puts back. ``y`` is
+    passed where there are conditions.
     """
 
     def elbo(self, x: Tensor, y: Tensor | None = None) -> ElboTerms:
@@ -61,10 +85,19 @@ class HasLoss(Protocol):
         ...
 
 
-class Optional(Protocol):
-    """What `fit` and others use where a model has it."""
+class MayHave(Protocol):
+    """What is used where a model has it.
+
+    By `fit`: ``check``, ``check_condition``, ``start_at_mean``, ``config``. Where there is a ``condition_dim``, the
+    labels of ImageData are its conditions. By `vaelib.latent` and `vaelib.evaluation.active_units`: ``encode``. By
+    `vaelib.evaluation.log_evidence`: ``log_weights`` and ``data_shape``. By `vaelib.widgets`: ``decode``, ``mean``,
+    ``latent_dim``, ``data_shape``. `vaelib.vae.VAE` has all of them.
+    """
 
     config: dict[str, Any]
+    data_shape: tuple[int, ...]
+    latent_dim: int
+    condition_dim: int
 
     def check(self, x: Tensor) -> Tensor:
         """Return images in the form that the model works on, or raise a ValueError that names the remedy."""
@@ -76,6 +109,22 @@ class Optional(Protocol):
 
     def start_at_mean(self, x: Tensor) -> None:
         """Change a fresh model so that it begins at the mean image of the data."""
+        ...
+
+    def encode(self, x: Tensor) -> Posterior:
+        """Return q(z|x)."""
+        ...
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return what parameterizes p(x|z)."""
+        ...
+
+    def mean(self, decoded: Tensor) -> Tensor:
+        """Return the mean image E[x|z] from what `decode` returned."""
+        ...
+
+    def log_weights(self, x: Tensor, n_samples: int) -> Tensor:
+        """Return log importance weights, ``(n_samples, batch)``."""
         ...
 
 
@@ -92,3 +141,17 @@ def what_is_missing(model: nn.Module) -> str | None:
         "generator=None)`, which returns ElboTerms or one number per example, to be maximised, or `def loss(self, x)`, "
         "to be minimised; or pass objective=lambda model, x, y, step, generator: ..."
     )
+
+
+def needed(model: nn.Module, *names: str, by: str) -> None:
+    """Check that a model has what a function uses.
+
+    Raises:
+        TypeError: where it lacks some of it; the message says what.
+    """
+    lacking = [name for name in names if not hasattr(model, name)]
+    if lacking:
+        raise TypeError(
+            f"{by} needs {', '.join(names)} of a model, and {type(model).__name__} lacks {', '.join(lacking)}: see "
+            "vaelib.contract.MayHave"
+        )

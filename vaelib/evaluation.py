@@ -11,6 +11,8 @@ from tqdm import tqdm
 
 from vaelib import _progress
 from vaelib._inputs import Array, Images, as_tensor, images_and_labels
+from vaelib._objectives import objective_of
+from vaelib.contract import ElboTerms, needed
 from vaelib.networks import check_positive_integer, evaluating, first_tensor
 
 __all__ = ["active_units", "log_evidence", "mean_elbo"]
@@ -44,16 +46,19 @@ def mean_elbo(model: Any, images: Images, y: Array | None = None, generator: tor
     Source:
         Chapter 9.
     """
+    needed(model, "elbo", by="mean_elbo")
     x, y = _examples(model, images, y)
     if len(x) == 0:
         raise ValueError("there are no images to evaluate: the data are empty")
+    bound = objective_of(model, check=True)
     if generator is None:
         generator = _same_noise(model)
     total = 0.0
     with evaluating(model):
         for batch in _batches(model, x, y, _ROWS):
             # On the CPU: an Apple GPU has no float64.
-            total += model.elbo(*batch, generator=generator).elbo.cpu().double().sum().item()
+            found = bound(model, batch[0], batch[1] if len(batch) > 1 else None, 0, generator)
+            total += (found.elbo if isinstance(found, ElboTerms) else found).cpu().double().sum().item()
     return total / len(x)
 
 
@@ -94,6 +99,7 @@ def log_evidence(
         Rezende et al. (2014), appendix E; Burda et al. (2016), section 5; chapter 10.
     """
     check_positive_integer("n_samples", n_samples)
+    needed(model, "log_weights", "data_shape", by="log_evidence")
     images, y = _examples(model, x, y)
     like = first_tensor(model)
     if generator is None:
@@ -134,6 +140,7 @@ def active_units(model: Any, x: Images, y: Array | None = None, threshold: float
     Source:
         Burda et al. (2016), section 5.1; chapter 10.
     """
+    needed(model, "encode", by="active_units")
     images, y = _examples(model, x, y)
     if len(images) < 2:
         raise ValueError(f"active units need two images or more, not {len(images)}: they vary from image to image")

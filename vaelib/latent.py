@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vaelib._inputs import Array, Images, as_tensor, images_and_labels
-from vaelib.contract import Posterior
+from vaelib.contract import Posterior, needed
 from vaelib.networks import check_positive_integer, evaluating, first_tensor
 
 _ROWS = 2000
@@ -32,6 +32,7 @@ def encode_dataset(model: Any, images: Images, y: Array | None = None) -> Poster
     Source:
         Chapters 8 and 11.
     """
+    needed(model, "encode", by="encode_dataset")
     x, labels = images_and_labels(images)
     if y is None and hasattr(model, "condition_dim"):
         y = labels

@@ -6,41 +6,19 @@ methods and give an object of it to `vaelib.vae.VAE`; `Likelihood` is the list o
 """
 
 import math
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vaelib._pixels import check_finite, check_unit_interval
+from vaelib.contract import Likelihood
 from vaelib.distributions import (
     bernoulli_log_prob,
     gaussian_log_prob,
     standard_normal,
 )
 from vaelib.networks import BOUNDED, check_positive_integer, check_positive_number, last_layer
-
-
-class Likelihood(Protocol):
-    """What a likelihood offers; a parameter of its own (where it is an ``nn.Module``) is trained with the model.
-
-    Optional: ``start(mean)``, the output of a decoder whose mean image is `mean` (for `fit`, which starts there), and
-    ``check_decoder(decoder)``, which raises for a decoder whose outputs can't be what the likelihood takes them for.
-    """
-
-    name: str
-
-    def log_prob(self, x: Tensor, decoded: Tensor) -> Tensor:
-        """Return log p(x|z): ``(..., D), (..., D) -> (...)``, in nats."""
-
-    def mean(self, decoded: Tensor) -> Tensor:
-        """Return the mean image E[x|z], of the shape of `decoded`."""
-
-    def sample(self, decoded: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Draw an image x from p(x|z), of the shape of `decoded`."""
-
-    def check(self, x: Tensor) -> None:
-        """Raise a ValueError that names the remedy for pixels that have no probability here."""
 
 
 def _is_or_is_named(self: Likelihood, other: object) -> bool:

@@ -194,7 +194,7 @@ class VAE(LatentVariableModel):
     """A variational autoencoder with a diagonal Gaussian posterior and the standard normal prior.
 
     ``p(z) = N(0, I)``, ``p_theta(x|z)`` Bernoulli (the decoder gives logits), N(mean, sigma^2) (it gives means) or
-    another likelihood, and ``q_phi(z|x) = N(mu, sigma^2)``, whose mean and log variance come from one encoder.
+    another likelihood, and ``q_phi(z|x) = N(mu, sigma^2)`` from one encoder. `LatentVariableModel.elbo` is its bound.
 
     Args:
         data_dim: number of pixels D, or a shape (C, H, W), in which images then go in and come out.

@@ -729,3 +729,28 @@ def test_the_steps_of_an_accelerator_are_those_of_the_cpu(monkeypatch, poisoned)
     train(before_the_bad_step, objective=stop_at(8))
     for a, b in zip(weights(before_the_bad_step), weights(vae), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+class OnlyElbo(nn.Module):
+    """What `vaelib.contract.HasElbo` asks for, and nothing more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(16, 1)
+
+    def elbo(self, x, y=None):
+        return -self.layer(x).square().squeeze(1)
+
+
+def test_the_contract_holds_what_it_says_for_evaluation_and_names_what_is_lacking():
+    only, x = OnlyElbo(), images(40)
+    expected = only.elbo(x).mean().item()
+    assert evaluation.mean_elbo(only, x) == pytest.approx(expected, rel=1e-6)
+    with pytest.raises(TypeError, match=r"active_units needs encode of a model, and OnlyElbo lacks encode"):
+        evaluation.active_units(only, x)
+    with pytest.raises(TypeError, match="lacks log_weights, data_shape: see vaelib.contract.MayHave"):
+        evaluation.log_evidence(only, x)
+    with pytest.raises(TypeError, match="mean_elbo needs elbo of a model, and WithLoss lacks elbo"):
+        evaluation.mean_elbo(WithLoss(), x)
+    with pytest.raises(TypeError, match="WithLoss.loss takes no condition y, and y was given"):
+        train(WithLoss(), y=LABELS)
