@@ -7,7 +7,7 @@ PY := $(if $(filter Windows_NT,$(OS)),.venv/Scripts/python.exe,.venv/bin/python)
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadscope
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab book notebooks assignments assignments-proof grade gradebook check test bench clean
+.PHONY: help setup lab book notebooks assignments assignments-proof grade gradebook format check test bench clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 26
@@ -41,9 +41,14 @@ grade: setup  ## grade a class: SUBMISSIONS=folder; marks and feedback go to fol
 gradebook: setup  ## the marks into nbgrader's gradebook, a person's marks out: SUBMISSIONS=folder (GRADE_ARGS=--serve)
 	$(PY) -m classroom gradebook $(if $(SUBMISSIONS),"$(SUBMISSIONS)") $(GRADE_ARGS)
 
+format: setup  ## format the code, in the chapters' and assignments' cells too
+	$(PY) -m ruff format .
+	$(PY) -m bookbuild cells --write
+
 check: setup  ## the fast checks: lint, format, types, notebooks in step with their sources
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m bookbuild cells --check
 	$(PY) -m mypy
 	$(PY) -m bookbuild notebooks --check
 	$(PY) -m bookbuild assignments --check
