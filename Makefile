@@ -62,5 +62,5 @@ bench: setup  ## speed of training beside the usual loop and the bare matrix pro
 	$(PY) tests/benchmarks/bench_fit.py
 
 clean:  ## remove .venv, the site and all caches; never a notebook
-	rm -rf .venv _build build book/_build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv _build build *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
