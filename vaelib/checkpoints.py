@@ -64,7 +64,8 @@ def load(path: str | os.PathLike[str], model: nn.Module) -> dict[str, Any]:
     """Copy the weights at `path` into `model`, in place and on its own device, and return the saved state.
 
     The file is read and verified whole before the first weight changes. The state's tensors are on the CPU and belong
-    to the caller alone: later training of `model` does not move them.
+    to the caller alone: later training of `model` does not move them. Whether a file belongs to this run or another is
+    asked by `vaelib.training.fit`, not here.
 
     Args:
         path: a file that `save` wrote.
