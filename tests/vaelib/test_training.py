@@ -748,9 +748,9 @@ def test_the_contract_holds_what_it_says_for_evaluation_and_names_what_is_lackin
     assert evaluation.mean_elbo(only, x) == pytest.approx(expected, rel=1e-6)
     with pytest.raises(TypeError, match=r"active_units needs encode of a model, and OnlyElbo lacks encode"):
         evaluation.active_units(only, x)
-    with pytest.raises(TypeError, match="lacks log_weights, data_shape: see vaelib.contract.MayHave"):
+    with pytest.raises(TypeError, match=r"lacks log_weights, data_shape: see vaelib.contract.MayHave"):
         evaluation.log_evidence(only, x)
     with pytest.raises(TypeError, match="mean_elbo needs elbo of a model, and WithLoss lacks elbo"):
         evaluation.mean_elbo(WithLoss(), x)
-    with pytest.raises(TypeError, match="WithLoss.loss takes no condition y, and y was given"):
+    with pytest.raises(TypeError, match=r"WithLoss.loss takes no condition y, and y was given"):
         train(WithLoss(), y=LABELS)
