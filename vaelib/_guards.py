@@ -79,6 +79,8 @@ def checked_transform(transform: Transform, model: nn.Module) -> Transform:
                 raise TypeError(
                     f"transform returned a {type(changed).__name__}: it must return a tensor like its input"
                 )
+            if changed.dtype != x.dtype:
+                raise ValueError(f"transform returned {changed.dtype} for {x.dtype}: call .to(x.dtype) on its result")
             if changed.shape != x.shape:
                 raise ValueError(f"transform returned shape {tuple(changed.shape)} for images {tuple(x.shape)}")
             check: Any = getattr(model, "check", check_finite)

@@ -1,6 +1,7 @@
 """Recognise a thing by its content: what makes a checkpoint the one of this run and of no other."""
 
 import dataclasses
+import dis
 import functools
 import hashlib
 import inspect
@@ -21,6 +22,11 @@ _PLAIN = (
     *(type(None), str, bool, bytes, numbers.Number, PurePath, slice, range, type(Ellipsis)),
     *(torch.dtype, torch.device, torch.Size),
 )
+
+
+# Nor is the one look at a decoder of the reader's own a part of what a model is.
+_EVERY_MODULE_HAS = {*vars(nn.Module()), "_decoder_unseen", "config"}
+_EVERY_CLASS_HAS = {*vars(type("", (), {})), "__annotations__", "__firstlineno__", "__qualname__"}
 
 
 class Unknown(Exception):
@@ -118,15 +124,19 @@ def _json(config: Any) -> Any:
 
 
 def model_identity(model: nn.Module) -> Any:
-    """Return what a model is apart from its weights: how it was made, its layers with their settings, its own code."""
+    """Return what a model is apart from its weights: how it was made, its layers, their settings, fields and code."""
     settings = [
-        (name, type(module).__qualname__, module.extra_repr())
+        (name, type(module).__qualname__, module.extra_repr(), sorted(_fields(module).items()))
         for name, module in model.named_modules()
-        if not list(module.children())
     ]
     frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
     kinds = sorted({type(module) for module in model.modules()}, key=lambda kind: kind.__qualname__)
-    return getattr(model, "config", None), settings, frozen, [_methods(kind) for kind in kinds]
+    return getattr(model, "config", None), settings, frozen, [_members(kind) for kind in kinds]
+
+
+def _fields(module: nn.Module) -> dict[str, Any]:
+    """Return what a module holds besides parameters, buffers, layers and what every module has."""
+    return {key: value for key, value in vars(module).items() if key not in _EVERY_MODULE_HAS}
 
 
 class _Walk:
@@ -175,13 +185,13 @@ class _Walk:
             yield from self.several((value.func, value.args, value.keywords))
         elif isinstance(value, MethodType):
             yield from self.several((value.__func__, value.__self__))
-        elif isinstance(value, FunctionType) and not _of_a_library(value):
+        elif isinstance(value, FunctionType) and not of_a_library(value):
             yield from self.function(value)
         elif isinstance(value, ModuleType):
             yield value.__name__.encode()
         elif isinstance(value, type):
             yield f"{value.__module__}.{value.__qualname__}".encode()
-            yield from self.several(_methods(value))
+            yield from self.several(_members(value))
         elif inspect.isroutine(value) or isinstance(value, np.ufunc):
             yield f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', repr(value))}".encode()
         elif isinstance(value, nn.Module):
@@ -192,22 +202,39 @@ class _Walk:
             raise Unknown(f"a {type(value).__name__}")
 
     def function(self, value: FunctionType) -> Iterator[bytes]:
-        closed = [cell.cell_contents for cell in value.__closure__ or ()]
+        closed = [_content(cell) for cell in value.__closure__ or ()]
         used = [(name, value.__globals__[name]) for name in sorted(_names(value.__code__)) if name in value.__globals__]
         yield from self.several((value.__code__, value.__defaults__, value.__kwdefaults__, closed, used))
 
 
-def _of_a_library(value: Any) -> bool:
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # a name that has no value yet
+        return None
+
+
+def of_a_library(value: Any) -> bool:
+    """Return whether a function or class comes from PyTorch, NumPy, vaelib or Python, and so is known by its name."""
     return value.__module__.partition(".")[0] in ("torch", "numpy", "vaelib", *sys.stdlib_module_names - {"__main__"})
 
 
-def _methods(kind: type) -> list[Any]:
-    """Return the functions that a class of the reader's own defines, its parents' too."""
-    own = [each for each in kind.__mro__ if not _of_a_library(each)]
-    return [(name, each) for parent in own for name, each in sorted(vars(parent).items()) if inspect.isfunction(each)]
+def _members(kind: type) -> list[Any]:
+    """Return what a class of the reader's own defines, its parents' too: methods of every kind, and values."""
+    own = [each for each in kind.__mro__ if not of_a_library(each)]
+    found = [item for parent in own for item in sorted(vars(parent).items()) if item[0] not in _EVERY_CLASS_HAS]
+    return [(name, _unwrapped(each)) for name, each in found]
+
+
+def _unwrapped(member: Any) -> Any:
+    """Return the functions behind a static method, class method or property."""
+    if isinstance(member, property):
+        return [member.fget, member.fset, member.fdel]
+    return getattr(member, "__func__", member)
 
 
 def _names(code: CodeType) -> set[str]:
-    """Return the global names that a function and those defined in it use."""
+    """Return the global names that a function and those defined in it use; names of attributes are not among them."""
+    own = {str(each.argval) for each in dis.get_instructions(code) if each.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
     nested = [const for const in code.co_consts if isinstance(const, CodeType)]
-    return set(code.co_names).union(*map(_names, nested))
+    return own.union(*map(_names, nested))

@@ -78,6 +78,8 @@ def training_examples(model: Any, data: Images, y: Array | None) -> tuple[Tensor
         raise ValueError("there are no images to train on or to validate with: the data are empty")
     if y is None and not hasattr(model, "condition_dim"):
         return x, None
+    if hasattr(model, "log_weights") and not hasattr(model, "condition_dim"):
+        raise TypeError(f"a {type(model).__name__} takes no condition y: for p(x|y) use vaelib.cvae.CVAE")
     if conditions is None or len(conditions) != len(x):
         raise ValueError(
             f"{len(x)} images need {len(x)} conditions y, not {None if conditions is None else len(conditions)}"

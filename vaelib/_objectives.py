@@ -34,7 +34,7 @@ def objective_of(model: nn.Module, check: bool = False) -> Objective:
 
     def maximised(model: Any, x: Tensor, y: Tensor | None, step: int, generator: torch.Generator) -> Any:
         if y is not None and not (anything or "y" in names):
-            raise TypeError(f"{type(model).__name__}.{bound} takes no condition y, and y was given")
+            raise TypeError(f"{type(model).__name__}.{bound} has no parameter y, and y was given")
         given = (x,) if y is None else (x, y)
         found = getattr(model, bound)(*given, **({"generator": generator} if takes_noise else {}), **options)
         return found if sign == 1 else -found
@@ -53,15 +53,29 @@ def batch_means(found: Tensor | ElboTerms, x: Tensor) -> Tensor:
         TypeError: for what is neither a tensor nor ElboTerms.
     """
     if isinstance(found, ElboTerms):
+        per_example(found.log_likelihood, x, "log_likelihood")
+        per_example(found.kl, x, "kl")
         log_likelihood, kl = found.log_likelihood.mean(), found.kl.mean()
-        return torch.stack([log_likelihood - found.beta * kl, log_likelihood, kl])
+        beta = found.beta
+        weighted = (beta * found.kl).mean() if isinstance(beta, Tensor) and beta.ndim else beta * kl
+        return torch.stack([log_likelihood - weighted, log_likelihood, kl])
     if not isinstance(found, Tensor):
         raise TypeError(f"the objective returned a {type(found).__name__}, not ElboTerms or a tensor (batch,)")
+    return per_example(found, x, "the objective").mean().unsqueeze(0)
+
+
+def per_example(found: Tensor, x: Tensor, name: str) -> Tensor:
+    """Return `found` after checking that it has one value for each image of a batch.
+
+    Raises:
+        ValueError: where it has not: a sum over pixels or latent dimensions is missing, or a mean was taken too early.
+    """
     if found.shape != x.shape[:1]:
         raise ValueError(
-            f"the objective returned shape {tuple(found.shape)}, not one value per example {tuple(x.shape[:1])}"
+            f"{name} has shape {tuple(found.shape)}, not one value per example {tuple(x.shape[:1])}: sum over pixels "
+            "and latent dimensions, and leave the mean over the batch to fit"
         )
-    return found.mean().unsqueeze(0)
+    return found
 
 
 def _parameters(method: Any) -> tuple[set[str], bool]:

@@ -3,6 +3,7 @@
 import math
 import numbers
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from vaelib.contract import Likelihood
 from vaelib.likelihoods import Bernoulli, Gaussian
-from vaelib.networks import check_positive_number, last_layer
+from vaelib.networks import check_positive_number, last_layer, mlp
 
 
 def named(likelihood: str | Likelihood, sigma: float | str = 1.0) -> Likelihood:
@@ -53,9 +54,11 @@ def run_encoder(encoder: nn.Module, x: Tensor, latent_dim: int) -> tuple[Tensor,
         ValueError: where the network returns another width.
     """
     out = encoder(x)
-    width = 2 * latent_dim
-    if out.shape[1:] != (width,):
-        raise ValueError(f"the encoder returns {tuple(out.shape)}, not (batch, 2 latent_dim) = (batch, {width})")
+    wanted = (len(x), 2 * latent_dim)
+    if not isinstance(out, Tensor):
+        raise ValueError(f"the encoder returns a {type(out).__name__}, not torch.cat([mu, log_var], 1)")
+    if out.shape != wanted:
+        raise ValueError(f"the encoder returns {tuple(out.shape)}, not (batch, 2 latent_dim) = {wanted}")
     mu, log_var = out.chunk(2, dim=1)
     return mu, log_var
 
@@ -67,7 +70,11 @@ def run_decoder(decoder: nn.Module, rows: Tensor, shape: tuple[int, ...]) -> Ten
         ValueError: where the network returns another number of values for each image, or, with a shape (C, H, W), in
             another order.
     """
-    out = decoder(rows.reshape(-1, rows.shape[-1]))
+    given = rows.reshape(-1, rows.shape[-1])
+    out = decoder(given)
+    if not isinstance(out, Tensor) or len(out) != len(given):
+        what = f"{len(out)} images" if isinstance(out, Tensor) else f"a {type(out).__name__}"
+        raise ValueError(f"the decoder returns {what} for {len(given)} codes, not a tensor with an image for each")
     found = tuple(out.shape[1:])
     if math.prod(found) != math.prod(shape):
         raise ValueError(f"the decoder returns {math.prod(found)} values per image, not data_dim = {_words(shape)}")
@@ -107,7 +114,19 @@ def _plain(value: Any) -> Any:
         return int(value)
     if isinstance(value, numbers.Real):
         return float(value)
-    return value if isinstance(value, str) else repr(value)
+    return value if isinstance(value, str) else _described(value)
+
+
+def _described(value: Any) -> str:
+    """Return a text that another process gives too: the class, and the fields that a repr would hide or print."""
+    fields = value.extra_repr() if isinstance(value, nn.Module) else ""
+    own = {
+        key: each
+        for key, each in getattr(value, "__dict__", {}).items()
+        if isinstance(each, str | bool | numbers.Number)
+    }
+    own.pop("training", None)
+    return f"{type(value).__qualname__}({fields or ', '.join(f'{key}={each!r}' for key, each in own.items())})"
 
 
 def on_several(n_samples: int, mu: Tensor, log_var: Tensor, always: bool = False) -> tuple[Tensor, Tensor]:
@@ -115,6 +134,33 @@ def on_several(n_samples: int, mu: Tensor, log_var: Tensor, always: bool = False
     if n_samples == 1 and not always:
         return mu, log_var
     return mu.expand(n_samples, *mu.shape), log_var.expand(n_samples, *log_var.shape)
+
+
+def check_log_prob(log_prob: Tensor, decoded: Tensor) -> Tensor:
+    """Return what a likelihood's log_prob gave, after checking that it is one number for each decoded image.
+
+    Raises:
+        ValueError: where a sum over the pixels is missing.
+    """
+    if log_prob.shape[-1:] == decoded.shape[-1:] and log_prob.ndim == decoded.ndim:
+        raise ValueError(
+            f"log_prob returned shape {tuple(log_prob.shape)}, a number per pixel: sum over the last dimension"
+        )
+    return log_prob
+
+
+def network(name: str, own: object, sizes: Sequence[int], activation: str, draw: torch.Generator) -> nn.Module:
+    """Return the reader's own network, or a multilayer perceptron where there is none.
+
+    Raises:
+        TypeError: for a function or a class, whose weights would be neither trained nor saved.
+    """
+    if own is None:
+        return mlp(sizes, activation, draw)
+    if not isinstance(own, nn.Module):
+        what = "a class: give an object of it" if isinstance(own, type) else f"a {type(own).__name__}"
+        raise TypeError(f"{name} must be an nn.Module, whose weights are trained and saved, and is {what}")
+    return own
 
 
 def check_codes(z: Tensor, latent_dim: int) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vaelib import checkpoints
 from vaelib._cuda import Recorder
 from vaelib._guards import TrainingError, checked_transform, trainable
-from vaelib._identity import differences, digest, identity
+from vaelib._identity import differences, digest, identity, of_a_library
 from vaelib._objectives import NAMES, batch_means
 from vaelib.checkpoints import CheckpointError
 from vaelib.contract import Objective, Transform
@@ -102,8 +102,8 @@ class Run:
         self.optimizer = torch.optim.Adam(self.parameters, lr=settings["learning_rate"], betas=(0.9, 0.99), fused=True)
         self.recorder: Recorder | None = None
         if device.type == "cuda":
-            # A reader's own function may do what a graph can't record.
-            recordable = given is None and transform is None
+            # A reader's own code may do what a graph can't record, or would be recorded with the values of that moment.
+            recordable = given is None and transform is None and all(map(of_a_library, map(type, model.modules())))
             self.recorder = Recorder(self.optimizer, self.generator, self.batch_size, recordable)
 
     # What the loop calls

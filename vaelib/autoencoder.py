@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vaelib import _parts as parts
 from vaelib._pixels import check_finite
-from vaelib.networks import check_images, check_positive_integer, check_shape, evaluating, first_tensor, mlp
+from vaelib.networks import check_images, check_positive_integer, check_shape, evaluating, first_tensor, seeded
 
 
 class Autoencoder(nn.Module):
@@ -47,11 +47,11 @@ class Autoencoder(nn.Module):
         self.latent_dim = check_positive_integer("latent_dim", latent_dim)
         self.data_shape = check_shape("data_dim", data_dim)
         self.data_dim = self.data_shape[0] if len(self.data_shape) == 1 else self.data_shape
-        draw = torch.Generator("cpu").manual_seed(seed)
+        draw = seeded(seed)
         size, hidden = math.prod(self.data_shape), tuple(hidden_dims)
         self._encoder_shape = (size,) if encoder is None else self.data_shape
-        self.encoder = encoder or mlp((size, *hidden, latent_dim), activation, draw)
-        self.decoder = decoder or mlp((latent_dim, *reversed(hidden), size), activation, draw)
+        self.encoder = parts.network("encoder", encoder, (size, *hidden, latent_dim), activation, draw)
+        self.decoder = parts.network("decoder", decoder, (latent_dim, *hidden[::-1], size), activation, draw)
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the code of each image, ``z = f_phi(x)``.

@@ -13,7 +13,7 @@ from vaelib import _parts as parts
 from vaelib.contract import Posterior
 from vaelib.distributions import kl_gaussian, reparameterize
 from vaelib.likelihoods import Likelihood
-from vaelib.networks import check_positive_integer, evaluating, first_tensor, mlp
+from vaelib.networks import check_positive_integer, evaluating, first_tensor, seeded
 from vaelib.vae import LatentVariableModel
 
 
@@ -65,14 +65,15 @@ class CVAE(LatentVariableModel):
             raise ValueError(f"unknown prior {prior!r}: choose 'standard' or 'conditional'")
         if prior == "standard" and prior_network is not None:
             raise ValueError("a prior_network needs prior='conditional': the standard prior does not look at y")
-        draw = torch.Generator("cpu").manual_seed(seed)
+        draw = seeded(seed)
         config: dict[str, Any] = {"data_dim": data_dim, "condition_dim": condition_dim, "latent_dim": latent_dim}
         config |= {"hidden_dims": hidden_dims, "prior": prior, "likelihood": likelihood}
         super().__init__(config | {"activation": activation, "sigma": sigma}, draw, encoder, decoder)
         self.condition_dim = condition_dim
         self.prior_network = None
         if prior == "conditional":
-            self.prior_network = prior_network or mlp((condition_dim, *hidden_dims, 2 * latent_dim), activation, draw)
+            sizes = (condition_dim, *hidden_dims, 2 * latent_dim)
+            self.prior_network = parts.network("prior_network", prior_network, sizes, activation, draw)
 
     def prior(self, y: Tensor) -> Posterior:
         """Return the mean and log variance of p(z|y), which are zero for the standard prior.

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from vaelib import _progress
 from vaelib._inputs import Array, Images, as_tensor, images_and_labels
-from vaelib._objectives import objective_of
+from vaelib._objectives import objective_of, per_example
 from vaelib.contract import ElboTerms, needed
 from vaelib.networks import check_positive_integer, evaluating, first_tensor
 
@@ -58,7 +58,8 @@ def mean_elbo(model: Any, images: Images, y: Array | None = None, generator: tor
         for batch in _batches(model, x, y, _ROWS):
             # On the CPU: an Apple GPU has no float64.
             found = bound(model, batch[0], batch[1] if len(batch) > 1 else None, 0, generator)
-            total += (found.elbo if isinstance(found, ElboTerms) else found).cpu().double().sum().item()
+            elbo = found.elbo if isinstance(found, ElboTerms) else found
+            total += per_example(elbo, batch[0], "the ELBO").cpu().double().sum().item()
     return total / len(x)
 
 

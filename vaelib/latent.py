@@ -26,7 +26,7 @@ def encode_dataset(model: Any, images: Images, y: Array | None = None) -> Poster
         mu and log_var ``(N, K)``.
 
     Raises:
-        ValueError: as ``model.encode`` does.
+        ValueError: as ``model.encode`` does, and for another number of conditions than of images.
         TypeError: for what are no images.
 
     Source:
@@ -37,6 +37,8 @@ def encode_dataset(model: Any, images: Images, y: Array | None = None) -> Poster
     if y is None and hasattr(model, "condition_dim"):
         y = labels
     given = [x] if y is None else [x, as_tensor(y, "conditions")]
+    if len(given[-1]) != len(x):
+        raise ValueError(f"there are {len(x)} images and {len(given[-1])} conditions: each image needs its own")
     device = first_tensor(model).device
     with evaluating(model):
         parts = [

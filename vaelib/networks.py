@@ -84,6 +84,11 @@ def check_seed(value: object) -> int:
     return int(value)
 
 
+def seeded(seed: object) -> torch.Generator:
+    """Return a generator on the CPU with a checked seed."""
+    return torch.Generator("cpu").manual_seed(check_seed(seed))
+
+
 def check_positive_number(name: str, value: object, alternative: str = "") -> float:
     """Return `value` as a float, after checking that it is a positive and finite number.
 
@@ -130,7 +135,7 @@ def check_images(
     size = math.prod(shape)
     grey = len(shape) == 1 or shape[0] == 1
     if x.ndim == 2 or (x.ndim == 3 and grey):
-        fits = x.shape[1:].numel() == size
+        fits = tuple(x.shape[1:]) == shape[1:] if x.ndim == 3 and len(shape) == 3 else x.shape[1:].numel() == size
     else:
         fits = x.ndim == 4 and (tuple(x.shape[1:]) == shape if len(shape) == 3 else x.shape[1] == 1)
         fits = fits and x.shape[1:].numel() == size

@@ -11,7 +11,7 @@ from vaelib import _parts as parts
 from vaelib.contract import ElboTerms, Posterior
 from vaelib.distributions import gaussian_log_prob, kl_standard_normal, reparameterize, standard_normal
 from vaelib.likelihoods import Gaussian, Likelihood
-from vaelib.networks import check_images, check_positive_integer, check_shape, evaluating, first_tensor, mlp
+from vaelib.networks import check_images, check_positive_integer, check_shape, evaluating, first_tensor, seeded
 
 __all__ = ["VAE", "ElboTerms", "LatentVariableModel", "Posterior"]
 
@@ -30,15 +30,15 @@ class LatentVariableModel(nn.Module):
         condition_dim = config.get("condition_dim", 0)
         self.data_shape, self.latent_dim = check_shape("data_dim", config["data_dim"]), latent_dim
         self.data_dim = self.data_shape[0] if len(self.data_shape) == 1 else self.data_shape
-        size, hidden = math.prod(self.data_shape), tuple(config["hidden_dims"])
+        size, hidden, act = math.prod(self.data_shape), tuple(config["hidden_dims"]), config["activation"]
         self._encoder_shape = (size,) if encoder is None else self.data_shape
         self._decoder_unseen = decoder is not None
-        self.encoder = encoder or mlp((size + condition_dim, *hidden, 2 * latent_dim), config["activation"], draw)
-        self.decoder = decoder or mlp((latent_dim + condition_dim, *hidden[::-1], size), config["activation"], draw)
+        self.encoder = parts.network("encoder", encoder, (size + condition_dim, *hidden, 2 * latent_dim), act, draw)
+        self.decoder = parts.network("decoder", decoder, (latent_dim + condition_dim, *hidden[::-1], size), act, draw)
         self.likelihood = parts.named(config["likelihood"], config["sigma"])
         parts.check_decoder(self.decoder, self.likelihood)
         # What rebuilds the model from its weights alone (vaelib.pretrained); own networks can't be described so.
-        self.config = parts.plain(config)
+        self.config = parts.plain(config | {"hidden_dims": hidden})
 
     def elbo(
         self,
@@ -109,7 +109,7 @@ class LatentVariableModel(nn.Module):
         """
         if len(self.data_shape) > 1:
             x, decoded = x.flatten(-len(self.data_shape)), decoded.flatten(-len(self.data_shape))
-        return self.likelihood.log_prob(x, decoded)
+        return parts.check_log_prob(self.likelihood.log_prob(x, decoded), decoded)
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -229,7 +229,7 @@ class VAE(LatentVariableModel):
     ) -> None:
         config: dict[str, Any] = {"data_dim": data_dim, "hidden_dims": hidden_dims, "latent_dim": latent_dim}
         config |= {"likelihood": likelihood, "activation": activation, "sigma": sigma}
-        super().__init__(config, torch.Generator("cpu").manual_seed(seed), encoder, decoder)
+        super().__init__(config, seeded(seed), encoder, decoder)
 
     def iwae_bound(
         self, x: Tensor, n_samples: int, generator: torch.Generator | None = None, check: bool = True

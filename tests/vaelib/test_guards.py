@@ -34,7 +34,11 @@ TRANSFORMS = {
     "NaN": (lambda x, g: x * math.nan, ValueError, r"can't take: pixel \(0, 0\) is nan"),
     "another shape": (lambda x, g: x[:, :8], ValueError, r"returned shape \(128, 8\) for images \(128, 16\)"),
     "fewer images": (lambda x, g: x[:-1], ValueError, r"returned shape \(127, 16\)"),
-    "whole numbers": (lambda x, g: (255 * x).to(torch.uint8), ValueError, "can't take: pixels are torch.uint8"),
+    "whole numbers": (
+        lambda x, g: (255 * x).to(torch.uint8),
+        ValueError,
+        "returned torch.uint8 for",
+    ),
     "an array": (lambda x, g: x.numpy(), TypeError, "transform returned a ndarray"),
     "nothing": (lambda x, g: None, TypeError, "transform returned a NoneType"),
 }

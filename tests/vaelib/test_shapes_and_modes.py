@@ -223,3 +223,82 @@ def test_a_y_given_to_a_plain_vae_is_refused_and_is_never_taken_for_beta():
         evaluation.mean_elbo(vae, x, y)
     with pytest.raises(TypeError, match="needs a condition y"):
         CVAE(16, 3, (8,), 2).elbo(x)
+
+
+class Doubling(nn.Module):
+    """The wrong view: a batch of another size comes out."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(inputs, 2 * outputs)
+        self.outputs = outputs
+
+    def forward(self, x):
+        return self.layer(x).view(-1, self.outputs)
+
+
+class TwoHeads(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.mu, self.log_var = nn.Linear(16, 2), nn.Linear(16, 2)
+
+    def forward(self, x):
+        return self.mu(x), self.log_var(x)
+
+
+class ForgotToSum:
+    name = "forgot"
+
+    def log_prob(self, x, decoded):
+        return -(x - decoded).square()
+
+    def mean(self, decoded):
+        return decoded
+
+    sample = mean
+
+    def check(self, x):
+        pass
+
+
+def test_pasted_networks_that_would_train_the_wrong_thing_are_refused():
+    x, network = torch.rand(6, 16), nn.Linear(16, 4)
+
+    def functional(x):
+        return network(x)
+
+    for wrong, named in (
+        (functional, "is a function"),
+        (network.forward, "is a method"),
+        (nn.Linear, "a class"),
+    ):
+        for build in (
+            lambda wrong=wrong: VAE(16, (), 2, encoder=wrong),
+            lambda wrong=wrong: Autoencoder(16, (), 2, encoder=wrong),
+        ):
+            with pytest.raises(TypeError, match=f"encoder must be an nn.Module.*{named}"):
+                build()
+    with pytest.raises(ValueError, match=r"the encoder returns \(12, 4\), not \(batch, 2 latent_dim\) = \(6, 4\)"):
+        VAE(16, (), 2, encoder=Doubling(16, 4)).encode(x)
+    with pytest.raises(ValueError, match="the decoder returns 12 images for 6 codes"):
+        VAE(16, (), 2, decoder=Doubling(2, 16)).elbo(x)
+    with pytest.raises(ValueError, match=r"the encoder returns a tuple, not torch.cat\(\[mu, log_var\], 1\)"):
+        VAE(16, (), 2, encoder=TwoHeads()).encode(x)
+    with pytest.raises(ValueError, match="a number per pixel"):
+        VAE(16, (), 2, likelihood=ForgotToSum()).elbo(x)
+    assert isinstance(VAE(4, (), 2, encoder=nn.Sequential()).encoder, nn.Sequential)
+    assert len(VAE(4, (), 2, encoder=nn.Sequential()).encoder) == 0
+
+
+def test_images_of_another_height_and_width_are_refused():
+    with pytest.raises(ValueError, match=r"images have shape \(5, 16, 4\)"):
+        VAE((1, 4, 16), (8,), 2).elbo(torch.rand(5, 16, 4))
+    assert VAE((1, 4, 16), (8,), 2).elbo(torch.rand(5, 4, 16)).elbo.shape == (5,)
+
+
+def test_conditions_of_another_number_are_refused_wherever_they_go():
+    cvae, x, y = CVAE(16, 3, (8,), 2), torch.rand(2000, 16), torch.arange(4000) % 3
+    with pytest.raises(ValueError, match="2000 images and 4000 conditions"):
+        latent.encode_dataset(cvae, x, y)
+    with pytest.raises(TypeError, match="a VAE takes no condition y"):
+        fit(VAE(16, (8,), 2), x, y=y[:2000], epochs=1, progress=False)

@@ -752,5 +752,137 @@ def test_the_contract_holds_what_it_says_for_evaluation_and_names_what_is_lackin
         evaluation.log_evidence(only, x)
     with pytest.raises(TypeError, match="mean_elbo needs elbo of a model, and WithLoss lacks elbo"):
         evaluation.mean_elbo(WithLoss(), x)
-    with pytest.raises(TypeError, match=r"WithLoss.loss takes no condition y, and y was given"):
+    with pytest.raises(TypeError, match=r"WithLoss.loss has no parameter y, and y was given"):
         train(WithLoss(), y=LABELS)
+
+
+class Beta(VAE):
+    """A model with a field of its own, swept with one file."""
+
+    weight = 1.0
+
+    def __init__(self, beta: float) -> None:
+        super().__init__(16, (8,), 2)
+        self.beta = beta
+
+    def elbo(self, x, y=None, *, generator=None, check=True):
+        return super().elbo(x, beta=self.beta * self.weight, generator=generator, check=check)
+
+
+class Scorer:
+    beta = 1.0
+
+    def __call__(self, vae, x, y, step, generator):
+        return self.scored(vae.elbo(x, generator=generator))
+
+    @staticmethod
+    def scored(terms):
+        return terms.log_likelihood - terms.kl
+
+
+class OtherScorer(Scorer):
+    @staticmethod
+    def scored(terms):
+        return terms.log_likelihood - 2 * terms.kl
+
+
+def test_fields_class_values_and_static_methods_are_part_of_a_run(tmp_path, monkeypatch):  # FAULTS 59
+    path = tmp_path / "field.safetensors"
+    train(Beta(1.0), checkpoint=path)
+    with pytest.raises(CheckpointError, match="model: not the same here"):
+        train(Beta(20.0), checkpoint=path)
+    monkeypatch.setattr(Beta, "weight", 20.0)
+    with pytest.raises(CheckpointError, match="model: not the same here"):
+        train(Beta(1.0), checkpoint=path)
+    path = tmp_path / "scorer.safetensors"
+    train(model(), objective=Scorer(), checkpoint=path)
+    with pytest.raises(CheckpointError, match="objective: not the same here"):
+        train(model(), objective=OtherScorer(), checkpoint=path)
+    monkeypatch.setattr(Scorer, "beta", 2.0)
+    with pytest.raises(CheckpointError, match="objective: not the same here"):
+        train(model(), objective=Scorer(), checkpoint=path)
+
+
+kl = 3.0
+
+
+def test_a_global_that_shares_its_name_with_an_attribute_is_no_part_of_an_objective(tmp_path, monkeypatch):
+    path = tmp_path / "run.safetensors"
+
+    def objective(vae, x, y, step, generator):
+        terms = vae.elbo(x, generator=generator)
+        return terms.log_likelihood - terms.kl
+
+    train(model(), objective=objective, checkpoint=path)
+    monkeypatch.setitem(globals(), "kl", 4.0)
+    with pytest.warns(UserWarning, match="nothing was trained"):
+        train(model(), objective=objective, checkpoint=path)
+
+
+class PlainLikelihood:
+    """A class of the reader's own that is no module: its repr holds an address."""
+
+    name = "plain"
+
+    def __init__(self, scale: float = 1.0) -> None:
+        self.scale = scale
+
+    def log_prob(self, x, decoded):
+        return -self.scale * (x - decoded).square().sum(-1)
+
+    def mean(self, decoded):
+        return decoded
+
+    def sample(self, decoded, generator=None):
+        return decoded
+
+    def check(self, x):
+        pass
+
+
+def test_a_likelihood_of_a_plain_class_is_recognised_by_its_fields(tmp_path):
+    path = tmp_path / "run.safetensors"
+    trained = VAE(16, (8,), 2, likelihood=PlainLikelihood())
+    train(trained, checkpoint=path)
+    checkpoints.load(path, VAE(16, (8,), 2, likelihood=PlainLikelihood()))
+    with pytest.raises(CheckpointError, match=r"likelihood: 'PlainLikelihood\(scale=1.0\)' there"):
+        checkpoints.load(path, VAE(16, (8,), 2, likelihood=PlainLikelihood(30.0)))
+
+
+def test_terms_without_their_sums_are_refused_and_not_averaged():
+    x = images(32)
+
+    def terms(log_likelihood, kl):
+        return lambda vae, x, y, step, generator: training.ElboTerms(log_likelihood(vae, x), kl(vae, x))
+
+    def right(vae, x):
+        return vae.elbo(x).log_likelihood
+
+    def per_dimension(vae, x):
+        mu, log_var = vae.encode(x)
+        return 0.5 * (mu.square() + log_var.exp() - 1 - log_var)
+
+    for log_likelihood, kl, named in (
+        (right, per_dimension, r"kl has shape \(32, 2\), not one value per example \(32,\)"),
+        (lambda vae, x: right(vae, x).mean(), lambda vae, x: vae.elbo(x).kl, r"log_likelihood has shape \(\)"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            train(model(), x, objective=terms(log_likelihood, kl))
+
+
+def test_a_weight_for_each_example_multiplies_its_own_kl():
+    x, weight = images(32), torch.linspace(0, 2, 32)
+    first, second = model(), model()
+    options = {"epochs": 1, "schedule": None}
+
+    def by_terms(vae, x, y, step, generator):
+        return vae.elbo(x, beta=weight, generator=generator)
+
+    def by_hand(vae, x, y, step, generator):
+        log_likelihood, kl = vae.elbo(x, generator=generator)
+        return log_likelihood - weight * kl
+
+    train(first, x, objective=by_terms, **options)
+    train(second, x, objective=by_hand, **options)
+    for a, b in zip(weights(first), weights(second), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)  # the same sums in another order
