@@ -58,7 +58,7 @@ def update(root: Path) -> str:
     stored = reference(root)
     if not installs_this(root, "HEAD"):
         return f"the notebooks still install {stored}: commit the change in vaelib, then run `make notebooks` again"
-    paths = (["vaelib"], ["vaelib", "pyproject.toml"])
+    paths = (["vaelib"], ["vaelib", "setup.py", "pyproject.toml"])
     last = (_git(root, "log", "-1", "--format=%H", "--", *each) for each in paths)
     wanted = next(each for each in (tag(root), stored, *last) if each and installs_this(root, each))
     if wanted == stored:
@@ -80,9 +80,9 @@ def unknown(root: Path) -> str:
 
 def installs_this(root: Path, commit: str) -> bool:
     """Whether `pip install "vaelib @ git+...@commit"` brings the vaelib that lies in this tree."""
-    if not _in_history(root, commit) or _git(root, "diff", "--quiet", commit, "--", "vaelib") is None:
+    if not _in_history(root, commit) or _git(root, "diff", "--quiet", commit, "--", "vaelib", "setup.py") is None:
         return False
-    new_files = _git(root, "ls-files", "--others", "--exclude-standard", "--", "vaelib")
+    new_files = _git(root, "ls-files", "--others", "--exclude-standard", "--", "vaelib", "setup.py")
     there = tomllib.loads(_git(root, "show", f"{commit}:pyproject.toml") or "")
     return not new_files and _installation(there) == _installation(_pyproject(root))
 

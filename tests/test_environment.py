@@ -1,10 +1,12 @@
 """The three lists of dependencies agree, and tools/setup.py decides rightly what to install and when."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -193,6 +195,7 @@ def test_missing_or_damaged_record_counts_as_none(tmp_path, text):
 def test_fingerprint_changes_with_what_is_installed_and_with_nothing_else(tmp_path):
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     (tmp_path / "pyproject.toml").write_text(text, encoding="utf-8")
+    (tmp_path / "setup.py").write_text("setup()", encoding="utf-8")
     before = setup.fingerprint(tmp_path, ("book", "test"), "six==1.0")
     assert before == setup.fingerprint(tmp_path, ("test", "book"), "six==1.0")
     assert before != setup.fingerprint(tmp_path, ("book",), "six==1.0")
@@ -202,6 +205,33 @@ def test_fingerprint_changes_with_what_is_installed_and_with_nothing_else(tmp_pa
     assert before == setup.fingerprint(tmp_path, ("book", "test"), "six==1.0")
     (tmp_path / "pyproject.toml").write_text(text.replace('"pooch"', '"pooch", "six"'), encoding="utf-8")
     assert before != setup.fingerprint(tmp_path, ("book", "test"), "six==1.0")
+    (tmp_path / "pyproject.toml").write_text(text, encoding="utf-8")
+    (tmp_path / "setup.py").write_text("setup(packages=[])", encoding="utf-8")
+    assert before != setup.fingerprint(tmp_path, ("book", "test"), "six==1.0")
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_an_editable_installation_works_wherever_the_clone_lies_and_whatever_the_locale(tmp_path, locale):
+    clone, target = tmp_path / "ein Büch, ñ", tmp_path / "site"
+    packages = ("vaelib", "bookbuild", "classroom", "experiments", "tools")
+    for name in packages:
+        (clone / name).mkdir(parents=True)
+        (clone / name / "__init__.py").write_text("", encoding="utf-8")
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        (clone / name).write_bytes((ROOT / name).read_bytes())
+
+    def python(*arguments, cwd):
+        environment = os.environ | {"LC_ALL": locale}
+        command = [sys.executable, *arguments]
+        return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=True).stdout
+
+    # With the setuptools at hand, which needs no network, and unpacked as pip would.
+    code = f"from setuptools import build_meta; print(build_meta.build_editable({str(tmp_path)!r}))"
+    with zipfile.ZipFile(tmp_path / python("-c", code, cwd=clone).splitlines()[-1]) as file:
+        file.extractall(target)
+    code = f"import site; site.addsitedir({str(target)!r}); import {', '.join(packages)}; print(ascii(tools.__file__))"
+    found = python("-S", "-c", code, cwd=tmp_path).strip()
+    assert found == ascii(str(clone / "tools" / "__init__.py"))
 
 
 @pytest.fixture
@@ -209,7 +239,7 @@ def clone(tmp_path, monkeypatch):
     """Let setup.py work on an empty folder with a space in its name, where pip and venv are recorded, not run."""
     root = tmp_path / "a book"
     root.mkdir()
-    for name in ("pyproject.toml", "constraints.txt"):
+    for name in ("pyproject.toml", "setup.py", "constraints.txt"):
         (root / name).write_bytes((ROOT / name).read_bytes())
     monkeypatch.setattr(setup, "ROOT", root)
     monkeypatch.setattr(setup, "VENV", root / ".venv")

@@ -37,8 +37,8 @@ def fingerprint(root, extras, constraints):
 
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     packaging = [project["build-system"], project["project"], project["tool"]["setuptools"]]
-    script = Path(__file__).read_text(encoding="utf-8")
-    return hashlib.sha256(json.dumps([packaging, sorted(extras), constraints, script]).encode()).hexdigest()
+    scripts = [path.read_text(encoding="utf-8") for path in (root / "setup.py", Path(__file__))]
+    return hashlib.sha256(json.dumps([packaging, sorted(extras), constraints, scripts]).encode()).hexdigest()
 
 
 def read_stamp(path):

@@ -113,7 +113,15 @@ def test_the_sdist_holds_vaelib_and_what_builds_it(published):
     with tarfile.open(published[0]) as sdist:
         held = {member.name.removeprefix(f"{NAME}/") for member in sdist.getmembers() if member.isfile()}
     held = {name for name in held if not name.startswith("vaelib.egg-info/")}
-    assert held == package_files() | {"LICENSE", "MANIFEST.in", "PKG-INFO", "README.md", "pyproject.toml", "setup.cfg"}
+    assert held == package_files() | {
+        "LICENSE",
+        "MANIFEST.in",
+        "PKG-INFO",
+        "README.md",
+        "pyproject.toml",
+        "setup.cfg",
+        "setup.py",
+    }
 
 
 def test_the_wheel_trains_evaluates_and_explores_where_no_checkout_can_be_imported(alone, tmp_path):
