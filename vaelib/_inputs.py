@@ -67,8 +67,8 @@ def training_examples(model: Any, data: Images, y: Array | None) -> tuple[Tensor
     if check is None and images.is_floating_point():
         check_finite(images)
     x = images if check is None else check(images)
-    low, high = (bound.item() for bound in torch.aminmax(x)) if x.numel() and x.is_floating_point() else (0, 0)
-    if low >= 0 and 0 < high <= 1.01 / 255:
+    if x.numel() and x.is_floating_point() and _is_dark(x[:100]) and _is_dark(x):
+        high = x.max().item()
         warnings.warn(
             f"no pixel is above {high:.2g}: if they were divided by 255 twice, multiply by 255",
             UserWarning,
@@ -107,3 +107,9 @@ def _remedy(values: object) -> str:
         if parent.__name__ in _REMEDIES:
             return _REMEDIES[parent.__name__]
     return "give a tensor, a NumPy array of numbers or ImageData"
+
+
+def _is_dark(x: Tensor) -> bool:
+    """Return whether no pixel is above 1/255, though one is above 0 and none below."""
+    low, high = (bound.item() for bound in torch.aminmax(x))
+    return low >= 0 and 0 < high <= 1.01 / 255

@@ -42,11 +42,11 @@ def objective_of(model: nn.Module, check: bool = False) -> Objective:
     return maximised
 
 
-def batch_means(found: Tensor | ElboTerms, x: Tensor) -> Tensor:
-    """Return the means over a batch of what is maximised and, where they are known, of both terms of the ELBO.
+def batch_means(found: Tensor | ElboTerms, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean over a batch of what is maximised and, without gradients, all means that are to be remembered.
 
     Shapes:
-        ``(1,)`` or ``(3,)``, in the order of `NAMES`.
+        ``()``; ``(1,)`` or, where both terms of the ELBO are known, ``(3,)``, in the order of `NAMES`.
 
     Raises:
         ValueError: for a tensor that has not one value per example.
@@ -58,10 +58,12 @@ def batch_means(found: Tensor | ElboTerms, x: Tensor) -> Tensor:
         log_likelihood, kl = found.log_likelihood.mean(), found.kl.mean()
         beta = found.beta
         weighted = (beta * found.kl).mean() if isinstance(beta, Tensor) and beta.ndim else beta * kl
-        return torch.stack([log_likelihood - weighted, log_likelihood, kl])
+        objective = log_likelihood - weighted
+        return objective, torch.stack([objective.detach(), log_likelihood.detach(), kl.detach()])
     if not isinstance(found, Tensor):
         raise TypeError(f"the objective returned a {type(found).__name__}, not ElboTerms or a tensor (batch,)")
-    return per_example(found, x, "the objective").mean().unsqueeze(0)
+    objective = per_example(found, x, "the objective").mean()
+    return objective, objective.detach().unsqueeze(0)
 
 
 def per_example(found: Tensor, x: Tensor, name: str) -> Tensor:

@@ -133,15 +133,14 @@ class Run:
         """
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         # A sum is finite only where all of its numbers are, and costs a tenth of a norm.
-        total = torch.stack([gradient.sum() for gradient in gradients]).sum()
-        values = torch.cat([means.detach(), total.to(means).unsqueeze(0)])
+        total = torch.stack([gradient.sum() for gradient in gradients]).sum().to(means)
         self.names = NAMES[: len(means)]
         if self.step == 0:
-            self.first.copy_(means[0].detach())
+            self.first.copy_(means[0])
         if self.recorder is not None:
-            self.recorder.watch(values)
-        elif not torch.isfinite(values).all():
-            raise self._diverged(self.step, values)
+            self.recorder.watch(torch.cat([means, total.unsqueeze(0)]))
+        elif not math.isfinite((means.sum() + total).item()):
+            raise self._diverged(self.step, torch.cat([means, total.unsqueeze(0)]))
 
     def working(self) -> AbstractContextManager[None]:
         """Work where the steps of an epoch are to run: on CUDA on a stream of their own."""
@@ -296,7 +295,7 @@ class Run:
             for start in range(0, len(x), _EVALUATION_ROWS):
                 rows = slice(start, start + _EVALUATION_ROWS)
                 given = x[rows], None if y is None else y[rows]
-                means = batch_means(self.objective(self.model, *given, self.step, generator), x[rows])
+                _, means = batch_means(self.objective(self.model, *given, self.step, generator), x[rows])
                 sums[: len(means)] += means * len(x[rows])
         return dict(zip(self.names, (sums[: len(self.names)] / len(x)).tolist(), strict=True))
 

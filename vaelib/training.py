@@ -31,13 +31,13 @@ def training_loop(run: Run, stopped: threading.Event, show: Callable[[], None], 
         x, y = run.x.index_select(0, rows), None if run.y is None else run.y[rows]
         if run.transform is not None:
             x = run.transform(x, generator)
-        # The objective and, where they are known, both terms of the ELBO: means over the batch.
-        means = batch_means(run.objective(model, x, y, run.step, generator), x)
+        # Means over the batch: what is maximised, and all that is remembered (both terms of the ELBO, if known).
+        objective, means = batch_means(run.objective(model, x, y, run.step, generator), x)
         optimizer.zero_grad(set_to_none=True)
-        (-means[0]).backward()
+        (-objective).backward()
         run.watch(means)  # a number that is not finite stops training here, before it reaches the weights
         optimizer.step()
-        run.sums[: len(means)] += means.detach() * len(rows)
+        run.sums[: len(means)] += means * len(rows)
 
     step_on = run.recorded(take_step)
     while run.step < run.total_steps and not stopped.is_set():
