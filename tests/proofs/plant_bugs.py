@@ -82,7 +82,11 @@ BUGS = (
         ("04", "07"),
     ),
     Bug(
-        "ELBO: KL added", "vae", "return self.log_likelihood - self.kl", "return self.log_likelihood + self.kl", ("07",)
+        "ELBO: KL added",
+        "contract",
+        "return self.log_likelihood - self.kl",
+        "return self.log_likelihood + self.kl",
+        ("07",),
     ),
     Bug(
         "posterior: sigma for sigma^2",
@@ -103,15 +107,15 @@ BUGS = (
     Bug(
         "importance weights: inverted",
         "vae",
-        "return log_likelihood(z) + gaussian_log_prob(z, *prior) - gaussian_log_prob(z, mu, log_var)",
-        "return gaussian_log_prob(z, mu, log_var) - log_likelihood(z) - gaussian_log_prob(z, *prior)",
+        "return log_joint - gaussian_log_prob(z, mu, log_var)",
+        "return gaussian_log_prob(z, mu, log_var) - log_joint",
         ("10",),
     ),
     Bug(
         "importance weights: prior missing",
         "vae",
-        "log_likelihood(z) + gaussian_log_prob(z, *prior) -",
-        "log_likelihood(z) -",
+        "self._decoded(z, y)) + gaussian_log_prob(z, *prior)",
+        "self._decoded(z, y))",
         ("10",),
     ),
     Bug("log evidence: log S missing", "evaluation", "total - math.log(n_samples)", "total", ("10",)),
@@ -124,14 +128,20 @@ BUGS = (
         ("10",),
     ),
     Bug("active units: second moment for variance", "evaluation", "mu.var(0)", "mu.square().mean(0)", ("10",)),
-    Bug("CVAE: y dropped from the decoder", "cvae", "y.expand(*z.shape", "0 * y.expand(*z.shape", ("11",)),
-    Bug("CVAE: y dropped from the encoder", "cvae", "torch.cat([x, y], 1)", "torch.cat([x, 0 * y], 1)", ("11",)),
-    Bug("CVAE: conditions shuffled", "cvae", "return x, y\n", "return x, y.roll(1, 0)\n", ("11",)),
+    Bug("CVAE: y dropped from the decoder", "_parts", "torch.cat([z, y.", "torch.cat([z, 0 * y.", ("11",)),
+    Bug("CVAE: y dropped from the encoder", "_parts", "torch.cat([x, y if", "torch.cat([x, 0 * y if", ("11",)),
+    Bug(
+        "CVAE: conditions shuffled",
+        "cvae",
+        "        return y\n\n    def _prior",
+        "        return y.roll(1, 0)\n\n    def _prior",
+        ("11",),
+    ),
     Bug(
         "CVAE: KL to N(0, I) under a conditional prior",
         "cvae",
-        "if self.prior_network is None:\n            kl",
-        "if True:\n            kl",
+        "if self.prior_network is None:\n            return super()._kl",
+        "if True:\n            return super()._kl",
         ("12",),
     ),
     Bug(
@@ -142,6 +152,8 @@ BUGS = (
         ("12",),
     ),
 )
+# Whose unit tests look at a module that has none of its own.
+UNIT_TESTS = {"contract": "vae", "_parts": "cvae"}
 
 
 def plant(bug: Bug, folder: Path) -> None:
@@ -172,7 +184,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             plant(bug, folder)
-            unit = failures(folder, f"tests/vaelib/test_{bug.module}.py")
+            unit = failures(folder, f"tests/vaelib/test_{UNIT_TESTS.get(bug.module, bug.module)}.py")
             noticed = []
             for chapter in bug.chapters:
                 notebook = str(next(ROOT.glob(f"notebooks/{chapter}_*.ipynb")))
