@@ -7,7 +7,7 @@ PY := $(if $(filter Windows_NT,$(OS)),.venv/Scripts/python.exe,.venv/bin/python)
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadscope
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab book notebooks assignments assignments-proof grade gradebook format check test bench clean
+.PHONY: help setup lab book notebooks assignments assignments-proof grade gradebook format check test test-numerics mutants bench clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 26
@@ -57,6 +57,12 @@ test: check  ## every test, every notebook included
 	@$(PY) tools/system_packages.py
 	$(PYTEST) tests
 	$(PYTEST) -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout=300 --ignore=notebooks/assignments notebooks
+
+test-numerics: setup  ## half an hour: the chapters with other roundings (old processors) and on 1 and 2 threads
+	$(PY) -m tests.proofs.numerics $(CHAPTERS)
+
+mutants: setup  ## half an hour: vaelib changed in one place at a time; do its tests notice? (MUTANTS="--sample 20 vae")
+	$(PY) -m tests.proofs.mutate $(MUTANTS)
 
 bench: setup  ## speed of training beside the usual loop and the bare matrix products
 	$(PY) tests/benchmarks/bench_fit.py
