@@ -6,8 +6,11 @@ PY := $(if $(filter Windows_NT,$(OS)),.venv/Scripts/python.exe,.venv/bin/python)
 # More threads than cores make training under parallel tests many times slower.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadscope
 
+# Those that the book has; what else somebody keeps in notebooks/ is not its business.
+CHAPTERS := $(patsubst book/%.md,notebooks/%.ipynb,$(wildcard book/[0-9][0-9]_*.md))
+
 .DEFAULT_GOAL := help
-.PHONY: help setup lab book notebooks assignments assignments-proof grade gradebook format check test test-numerics mutants bench clean
+.PHONY: help setup lab original book notebooks assignments assignments-proof grade gradebook format check test test-numerics mutants bench clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 26
@@ -20,8 +23,11 @@ setup:  ## create .venv and install the book (PYTHON=... chooses the interpreter
 	done; \
 	echo '$(or $(PYTHON),This machine) has no Python 3.11 or newer. Name one: make setup PYTHON=/path/to/python3' >&2; exit 1
 
-lab: setup  ## open the book in JupyterLab (LAB_ARGS="--no-browser --port 8899" passes options on)
-	$(PY) -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS) notebooks/00_start_here.ipynb
+lab: setup  ## open your own copy of the book, my/, in JupyterLab (LAB_ARGS="--no-browser --port 8899" passes options on)
+	$(PY) -m bookbuild lab $(LAB_ARGS)
+
+original: setup  ## bring a chapter's original back into my/, yours kept under another name: CHAPTER=07 or assignments/01
+	@$(PY) -m bookbuild copies --original "$(CHAPTER)"
 
 book: setup  ## build the site in _build/site
 	$(PY) -m bookbuild site
@@ -56,7 +62,7 @@ check: setup  ## the fast checks: lint, format, types, notebooks in step with th
 test: check  ## every test, every notebook included
 	@$(PY) tools/system_packages.py
 	$(PYTEST) tests
-	$(PYTEST) -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout=300 --ignore=notebooks/assignments notebooks
+	$(PYTEST) -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout=300 $(CHAPTERS)
 
 test-numerics: setup  ## half an hour: the chapters with other roundings (old processors) and on 1 and 2 threads
 	$(PY) -m tests.proofs.numerics $(CHAPTERS)
@@ -67,6 +73,6 @@ mutants: setup  ## half an hour: vaelib changed in one place at a time; do its t
 bench: setup  ## speed of training beside the usual loop and the bare matrix products
 	$(PY) tests/benchmarks/bench_fit.py
 
-clean:  ## remove .venv, the site and all caches; never a notebook
+clean:  ## remove .venv, the site and all caches; never a notebook, and nothing of yours in my/
 	rm -rf .venv _build build *.egg-info .pytest_cache .ruff_cache .mypy_cache
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -path ./my -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -7,6 +7,8 @@ import sys
 COMMANDS = {
     "notebooks": ("bookbuild.notebooks", "make notebooks/*.ipynb from book/*.md, or compare the two"),
     "assignments": ("bookbuild.assignments", "make the student versions of book/assignments/*.md, or compare the two"),
+    "copies": ("bookbuild.readers_copy", "bring the reader's copies in my/ up to date, or one original back"),
+    "lab": ("bookbuild.lab", "the same, then open the book in JupyterLab"),
     "cells": ("bookbuild.cells", "lint and format the code cells of book/, by the lines of the Markdown"),
     "site": ("bookbuild.pages", "build the site in _build/site"),
     "pictures": ("bookbuild.pictures", "photograph the built site for the README"),

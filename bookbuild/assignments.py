@@ -24,7 +24,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
-from bookbuild import first_cell
+from bookbuild import first_cell, in_step
 from bookbuild.chapter import Chapter, NotebookError, seal, serialise, sha256
 from bookbuild.convert import FRONT_MATTER, KERNELSPEC, LANGUAGE, number
 from bookbuild.execute import kernel_environment
@@ -251,18 +251,15 @@ def problems(assignment: Assignment) -> list[str]:
     wanted = seal(student(assignment))
     if not assignment.stored.is_file():
         return [f"missing: {assignment.source} has no {assignment.notebook}: run `make assignments`"]
-    text = assignment.stored.read_text(encoding="utf-8")
-    if text == wanted:
-        return []
     try:
-        by_hand = seal(nbformat.reads(text, as_version=4)) != text
+        text = assignment.stored.read_text(encoding="utf-8")
+        if text == wanted:
+            return []
+        edited = seal(nbformat.reads(text, as_version=4)) != text
     except (ValueError, AttributeError, nbformat.ValidationError) as error:
-        return [f"unreadable: {assignment.notebook} ({error}): delete it and run `make assignments`"]
-    if by_hand:
-        return [
-            f"edited by hand: {assignment.notebook} is not what the tool wrote. Change {assignment.source}, "
-            f"delete {assignment.notebook} (or restore it with git) and run `make assignments`"
-        ]
+        return [f"unreadable: {assignment.notebook} ({str(error).splitlines()[0]}): {in_step.by_hand(assignment)}"]
+    if edited:
+        return [f"edited by hand: {assignment.notebook} is not what the tool wrote: {in_step.by_hand(assignment)}"]
     return [f"out of step: {assignment.notebook} is not what {assignment.source} now gives: run `make assignments`"]
 
 
@@ -274,14 +271,8 @@ def check(root: Path) -> list[str]:
             found += problems(assignment)
         except NotebookError as error:
             found.append(str(error))
-    sources = {assignment.stem for assignment in assignments(root)}
-    for path in sorted((root / "notebooks/assignments").glob("*.ipynb")):
-        if path.stem not in sources:
-            found.append(
-                f"orphan: notebooks/assignments/{path.name} has no book/assignments/{path.stem}.md: delete it, "
-                "or restore its source"
-            )
-    return found
+    stems = {assignment.stem for assignment in assignments(root)}
+    return found + in_step.orphans(root, "notebooks/assignments", "book/assignments", stems)
 
 
 def build(root: Path, stems: list[str], pictures: bool = False) -> list[str]:

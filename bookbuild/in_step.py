@@ -1,6 +1,7 @@
 """Finds the pairs of chapter and notebook that are out of step, in both directions."""
 
 import copy
+import subprocess
 from pathlib import Path
 
 import nbformat
@@ -18,37 +19,49 @@ def check(root: Path) -> list[str]:
             found += problems(chapter)
         except NotebookError as error:
             found.append(str(error))
-    sources = {chapter.stem for chapter in chapters(root)}
-    for path in sorted((root / "notebooks").glob("*.ipynb")):
-        if path.stem not in sources:
-            found.append(f"orphan: notebooks/{path.name} has no book/{path.stem}.md: delete it, or restore its source")
-    return found
+    return found + orphans(root, "notebooks", "book", {chapter.stem for chapter in chapters(root)})
+
+
+def orphans(root: Path, folder: str, home: str, stems: set[str]) -> list[str]:
+    """The notebooks of a folder that have no source; of those alone that git tracks, where it can tell."""
+    command = ["git", "-C", str(root), "ls-files", "-z", "--", folder]
+    try:
+        git = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+        tracked = git.stdout.split("\0") if git.returncode == 0 else None
+    except OSError:
+        tracked = None
+    return [
+        f"orphan: {folder}/{path.name} has no {home}/{path.stem}.md: delete it, or restore its source"
+        for path in sorted((root / folder).glob("*.ipynb"))
+        if path.stem not in stems and (tracked is None or f"{folder}/{path.name}" in tracked)
+    ]
+
+
+def by_hand(chapter: Chapter) -> str:
+    """What helps where a notebook is not what the tool wrote: in one line, and nothing is lost."""
+    name = chapter.notebook.removeprefix("notebooks/").removesuffix(".ipynb")
+    return f"`make original CHAPTER={name}` brings it back and keeps what is there in my/; edit {chapter.source} only"
 
 
 def problems(chapter: Chapter) -> list[str]:
     """What is out of step in one pair: nothing, an edit of the notebook, an edit of the source, or both."""
     if not chapter.stored.is_file():
         return [f"missing: {chapter.source} has no {chapter.notebook}: run `make notebooks`"]
-    text = chapter.stored.read_text(encoding="utf-8")
     try:
+        text = chapter.stored.read_text(encoding="utf-8")
         stored = nbformat.reads(text, as_version=4)
-        by_hand = seal(stored) != text
+        edited = seal(stored) != text
     except (ValueError, AttributeError, nbformat.ValidationError) as error:
-        return [
-            f"unreadable: {chapter.notebook} ({error}): delete it and run `make notebooks`; edit {chapter.source} only"
-        ]
+        return [f"unreadable: {chapter.notebook} ({str(error).splitlines()[0]}): {by_hand(chapter)}"]
     found = []
-    if by_hand:
-        found.append(
-            f"edited by hand: {chapter.notebook} is not what the tool wrote. Make the change in {chapter.source}, "
-            f"delete {chapter.notebook} (or restore it with git) and run `make notebooks`"
-        )
+    if edited:
+        found.append(f"edited by hand: {chapter.notebook} is not what the tool wrote: {by_hand(chapter)}")
     wanted = convert(chapter)
     if stored.metadata.get("vaelib", {}).get("source_sha256") != wanted.metadata.vaelib.source_sha256:
         found.append(
             f"source changed: {chapter.source} is not what {chapter.notebook} was made from: run `make notebooks`"
         )
-    elif not by_hand and skeleton(stored) != skeleton(wanted):
+    elif not edited and skeleton(stored) != skeleton(wanted):
         found.append(
             f"out of step: {chapter.notebook} is not what {chapter.source} now gives (this tool, a number in "
             "another chapter, or references.bib has changed): run `make notebooks`"

@@ -174,7 +174,7 @@ def page_faults(site: Path) -> Iterator[str]:
 def check_notebooks(root: Path = ROOT) -> None:
     """Refuse notebooks that are out of step with their sources."""
     if problems := check(root):
-        raise SiteError("\n".join([*problems, "the notebooks are out of step with book/*.md; run: make notebooks"]))
+        raise SiteError("\n".join([*problems, "the notebooks are out of step with book/*.md"]))
 
 
 def main(arguments: list[str] | None = None) -> int:
