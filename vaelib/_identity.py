@@ -1,92 +1,78 @@
-"""Recognise a thing by its content: what makes a checkpoint the one of this run and of no other."""
+"""What makes a checkpoint the one of this model and of this run, and of no other.
 
-import dataclasses
-import dis
-import functools
-import hashlib
+A thing is compared piece by piece (an objective's code, each value that it names, each field of a model), so that what
+differs has a name, and what a run itself changes as it goes, such as a list that it logs into, is told from the rest.
+"""
+
 import inspect
-import json
-import numbers
 import sys
-from collections.abc import Iterable, Iterator
-from pathlib import PurePath
-from types import CodeType, FunctionType, MethodType, ModuleType
+from enum import Enum
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-# What its text tells in full.
-_PLAIN = (
-    *(type(None), str, bool, bytes, numbers.Number, PurePath, slice, range, type(Ellipsis)),
-    *(torch.dtype, torch.device, torch.Size),
-)
+from vaelib._content import PLAIN, Unknown, digest, fields_of, model_pieces, of_a_library, own_code, path, pieces_of
 
-
-# Nor is the one look at a decoder of the reader's own a part of what a model is.
-_EVERY_MODULE_HAS = {*vars(nn.Module()), "_decoder_unseen", "config"}
-_EVERY_CLASS_HAS = {*vars(type("", (), {})), "__annotations__", "__firstlineno__", "__qualname__"}
+# Settings of PyTorch's layers that change no number in eval mode.
+_IN_TRAINING_ALONE = {"p", "dropout", "momentum", "inplace"}
+_LONG = 100
 
 
-class Unknown(Exception):
-    """A value whose content can't be compared; the message is what it is."""
+def identity(model: nn.Module, **named: Any) -> dict[str, dict[str, str]]:
+    """Return for each value by its name the hash of each of its pieces, or ``"? "`` and what can't be compared."""
+    # An objective that holds the model's layers is still the same when they are trained.
+    known = *model.modules(), *model.parameters(), *model.buffers()
+    pieces = {"model": model_pieces(model)} | {name: pieces_of(value, *known) for name, value in named.items()}
+    return {name: {key: _hash(piece, *known) for key, piece in each.items()} for name, each in pieces.items()}
 
 
-def digest(value: Any, *known: Any) -> str:
-    """Return a short hash of the content of a value: equal content gives an equal hash, in any process.
-
-    Tensors and arrays count by their bytes; modules by their layers, their own code and their weights; functions by
-    their code, defaults, closed-over values and the global values that they name; other callable objects by their code
-    and fields.
-
-    Args:
-        value: what is to be recognised.
-        known: objects whose content does not count, such as the model that is being trained.
-
-    Raises:
-        Unknown: where some part of it can't be compared, such as an open file.
-    """
-    found = hashlib.sha256()
-    for part in _Walk(known).parts(value):
-        found.update(len(part).to_bytes(8, "little"))
-        found.update(part)
-    return found.hexdigest()[:16]
+def changed(before: dict[str, dict[str, str]], now: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    """Return the pieces of `now` that are not as they were `before`: what a run changes as it goes."""
+    found = {name: {key: value for key, value in now[name].items() if before[name].get(key) != value} for name in now}
+    return {name: each for name, each in found.items() if each}
 
 
-def identity(model: nn.Module, **named: Any) -> dict[str, str]:
-    """Return the hash of each value by its name, or for one that can't be compared ``"? "`` and what it is."""
-    found = {}
-    for name, value in {"model": model_identity(model), **named}.items():
-        try:
-            found[name] = digest(value, model)
-        except Unknown as error:
-            found[name] = f"? {error}"
-    return found
+def differences(
+    saved: dict[str, Any], own: dict[str, Any], configs: tuple[Any, Any]
+) -> tuple[list[str], list[str], list[str]]:
+    """Return in words what differs between the run of a file and this one, what can't be compared, and what was lost.
 
-
-def differences(saved: dict[str, Any], own: dict[str, Any], configs: tuple[Any, Any]) -> tuple[list[str], list[str]]:
-    """Return in words what differs between the run of a file and this one, and what of it can't be compared.
+    Lost is what the file's run had changed as it went, such as a counter in Python, and is not so here.
 
     Args:
-        saved: settings and identity of the file's run.
+        saved: settings and identity of the file's run, and what it had changed.
         own: those of this one.
         configs: the file's model's configuration and this model's, whose entries say more than a hash.
     """
-    there, here = saved.get("identity", {}), own.get("identity", {})
+    there, here, later = (each or {} for each in (saved.get("identity"), own.get("identity"), saved.get("changed")))
     different = [
         f"{key}: {saved.get(key)!r} there, {own[key]!r} here"
         for key in own
-        if key != "identity" and saved.get(key) != own[key]
+        if key not in ("identity", "changed") and saved.get(key) != own[key]
     ]
+    unknown, lost = [], []
     if all(isinstance(config, dict) for config in configs) and configs[0] != configs[1]:
         different += config_differences(*configs)
-        there, here = ({**each, "model": ""} for each in (there, here))
-    unknown = sorted({name for each in (there, here) for name, value in each.items() if value.startswith("? ")})
-    different += [
-        f"{name}: not the same here" for name in here if name not in unknown and there.get(name) != here[name]
-    ]
-    return different, [f"{name} ({(here.get(name) or there[name])[2:]})" for name in unknown]
+        here = {name: each for name, each in here.items() if name != "model"}
+    for name, pieces in here.items():
+        first, last = there.get(name, {}), later.get(name, {})
+        if not isinstance(first, dict):
+            unknown.append(f"{name} (recorded by an earlier version)")
+            continue
+        reasons, wrong = set(), []
+        for key in {**first, **pieces}:
+            was, now = first.get(key, ""), pieces.get(key, "")
+            if was.startswith("? ") or now.startswith("? "):
+                reasons.add((now if now.startswith("? ") else was)[2:])
+            elif key in last:
+                lost += [f"{name} {key}".rstrip()] if last[key] != now else []
+            elif was != now:
+                wrong.append(key)
+        unknown += [f"{name} ({', '.join(sorted(reasons))})"] if reasons else []
+        where = f" ({', '.join(wrong)})" if any(wrong) else ""
+        different += [f"{name}: not the same here{where}"] if wrong else []
+    return different, unknown, lost
 
 
 def config_differences(saved: dict[str, Any], own: dict[str, Any]) -> list[str]:
@@ -99,142 +85,93 @@ def config_differences(saved: dict[str, Any], own: dict[str, Any]) -> list[str]:
 
 
 def made_of(model: nn.Module) -> dict[str, Any]:
-    """Return how a model was made, as JSON holds it: the kind of each layer, and its configuration where it has one."""
-    config = getattr(model, "config", None)
-    layers = {name: type(module).__name__ for name, module in model.named_modules() if name}
-    return {"config": _json(config), "layers": layers}
+    """Return how a model was made, as JSON holds it: its configuration, and kind, settings and code of each layer.
+
+    A setting is its text and, where that does not tell all, a hash; members of classes of the reader's own have a hash.
+    """
+    modules, config = list(model.named_modules()), getattr(model, "config", None)
+    fields = {path(name, key): _told(value, model) for name, each in modules for key, value in _lasting(each).items()}
+    if config is not None and not isinstance(config, dict):
+        fields["config"] = _told(config, model)
+    return {
+        "config": {str(key): _json(value) for key, value in config.items()} if isinstance(config, dict) else None,
+        "layers": {name: type(module).__name__ for name, module in modules if name},
+        "fields": fields,
+        "code": {key: _hash(member, model) for key, member in own_code(modules).items()},
+        "python": list(sys.version_info[:2]),
+    }
 
 
-def unlike(saved: dict[str, Any] | None, own: dict[str, Any]) -> list[str]:
-    """Return in words how two models differ, as far as is known; files of earlier versions say nothing."""
-    if saved is None:
-        return []
-    found = []
-    if isinstance(saved["config"], dict) and isinstance(own["config"], dict):
+def unlike(saved: dict[str, Any] | None, model: nn.Module) -> tuple[list[str], list[str]]:
+    """Return in words how a model differs from the one of a file, as far as that is recorded, and what may differ.
+
+    Another layer or another setting of one is a difference: all of the settings of PyTorch's and vaelib's layers, and
+    in a module of the reader's own those fields that its constructor takes. Its other fields (a counter, a cache) and
+    its code are what may differ: they change by use, and when a program is tidied up. So may what can't be compared.
+
+    Args:
+        saved: what `made_of` said of the file's model; files of earlier versions say less, or nothing.
+        model: the other one.
+    """
+    own, saved = made_of(model), saved or {}
+    found: list[str] = []
+    if isinstance(saved.get("config"), dict) and isinstance(own["config"], dict):
         found = config_differences(saved["config"], own["config"])
-    layers = config_differences(saved["layers"], own["layers"])
-    return found or layers
+    found = found or config_differences(saved.get("layers", own["layers"]), own["layers"])
+    there, here = saved.get("fields", own["fields"]), own["fields"]
+    settings = {path(name, key) for name, each in model.named_modules() for key in _constructed(each)}
+    problems, doubts = list(found), []
+    for key in {} if found else {**there, **here}:
+        (text, mark), (text_here, mark_here) = there.get(key, ["nothing", ""]), here.get(key, ["nothing", ""])
+        if text != text_here:
+            sure = key in settings and key in there and key in here
+            (problems if sure else doubts).append(f"{key}: {text} there, {text_here} here")
+        elif mark != mark_here or mark.startswith("?"):
+            doubts.append(f"{key} ({text})")
+    there, here = saved.get("code", own["code"]), own["code"]
+    if saved.get("python", own["python"]) == own["python"]:
+        doubts += [key for key in {**there, **here} if there.get(key) != here.get(key)]
+    elif there or here:
+        doubts.append("code, which another version of Python wrote")
+    return problems, doubts
 
 
-def _json(config: Any) -> Any:
+def _hash(value: Any, *known: Any) -> str:
     try:
-        return json.loads(json.dumps(config))
-    except (TypeError, ValueError):
-        return None
+        return digest(value, *known)
+    except Unknown as error:
+        return f"? {error}"
 
 
-def model_identity(model: nn.Module) -> Any:
-    """Return what a model is apart from its weights: how it was made, its layers, their settings, fields and code."""
-    settings = [
-        (name, type(module).__qualname__, module.extra_repr(), sorted(_fields(module).items()))
-        for name, module in model.named_modules()
-    ]
-    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
-    kinds = sorted({type(module) for module in model.modules()}, key=lambda kind: kind.__qualname__)
-    return getattr(model, "config", None), settings, frozen, [_members(kind) for kind in kinds]
+def _told(value: Any, *known: Any) -> list[str]:
+    """Return the text of a value, the same in any process, and a hash where the text does not tell all."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, list | tuple) and all(isinstance(each, PLAIN) for each in value):
+        text = f"[{', '.join(_told(each)[0] for each in value)}]"
+    elif isinstance(value, (*PLAIN, Enum)):
+        text = str(value) if isinstance(value, Enum) else repr(value)
+    else:
+        return [str(getattr(value, "__name__", f"a {type(value).__name__}")), _hash(value, *known)]
+    return [text, ""] if len(text) < _LONG else [f"{text[:_LONG]}...", _hash(value, *known)]
 
 
-def _fields(module: nn.Module) -> dict[str, Any]:
-    """Return what a module holds besides parameters, buffers, layers and what every module has."""
-    return {key: value for key, value in vars(module).items() if key not in _EVERY_MODULE_HAS}
+def _json(value: Any) -> Any:
+    """Return a value of a configuration as JSON holds it, and what JSON has no word for as text."""
+    if isinstance(value, list | tuple):
+        return [_json(each) for each in value]
+    value = value.item() if isinstance(value, np.generic) else value
+    return value if value is None or isinstance(value, str | int | float) else _told(value)[0]
 
 
-class _Walk:
-    """Goes through a value, part by part."""
-
-    def __init__(self, known: Iterable[Any]) -> None:
-        self.seen: dict[int, Any] = {id(each): each for each in known}
-
-    def parts(self, value: Any) -> Iterator[bytes]:
-        yield type(value).__qualname__.encode()
-        if isinstance(value, _PLAIN):
-            yield repr(value).encode()
-        elif isinstance(value, torch.Generator):
-            yield value.get_state().numpy().tobytes()
-        elif isinstance(value, Tensor):
-            yield f"{value.dtype} {tuple(value.shape)}".encode()
-            whole = value.detach().cpu().contiguous().view(-1)
-            # Bytes, since NumPy knows no bfloat16.
-            yield whole.view(torch.uint8).numpy().tobytes() if whole.numel() else b""
-        elif isinstance(value, np.ndarray):
-            yield f"{value.dtype.str} {value.shape}".encode()
-            yield repr(value.tolist()).encode() if value.dtype.hasobject else np.ascontiguousarray(value).tobytes()
-        elif isinstance(value, dict):
-            # The same settings in another order are the same settings.
-            yield from self.several([(key, value[key]) for key in sorted(value, key=repr)])
-        elif isinstance(value, set | frozenset):
-            yield from self.several(sorted(value, key=repr))
-        elif isinstance(value, list | tuple):
-            yield from self.several(value)
-        elif isinstance(value, CodeType):
-            # Instructions differ between versions of Python, so that the version belongs to them.
-            yield repr((sys.version_info[:2], value.co_code, value.co_names, value.co_freevars)).encode()
-            yield from self.several(value.co_consts)
-        elif id(value) in self.seen:
-            yield b"again"
-        else:
-            self.seen[id(value)] = value
-            yield from self.object(value)
-
-    def several(self, values: Iterable[Any]) -> Iterator[bytes]:
-        for value in values:
-            yield from self.parts(value)
-
-    def object(self, value: Any) -> Iterator[bytes]:
-        if isinstance(value, functools.partial):
-            yield from self.several((value.func, value.args, value.keywords))
-        elif isinstance(value, MethodType):
-            yield from self.several((value.__func__, value.__self__))
-        elif isinstance(value, FunctionType) and not of_a_library(value):
-            yield from self.function(value)
-        elif isinstance(value, ModuleType):
-            yield value.__name__.encode()
-        elif isinstance(value, type):
-            yield f"{value.__module__}.{value.__qualname__}".encode()
-            yield from self.several(_members(value))
-        elif inspect.isroutine(value) or isinstance(value, np.ufunc):
-            yield f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', repr(value))}".encode()
-        elif isinstance(value, nn.Module):
-            yield from self.several((model_identity(value), value.state_dict()))
-        elif hasattr(value, "__dict__") and (callable(value) or dataclasses.is_dataclass(value)):
-            yield from self.several((type(value), vars(value)))
-        else:
-            raise Unknown(f"a {type(value).__name__}")
-
-    def function(self, value: FunctionType) -> Iterator[bytes]:
-        closed = [_content(cell) for cell in value.__closure__ or ()]
-        used = [(name, value.__globals__[name]) for name in sorted(_names(value.__code__)) if name in value.__globals__]
-        yield from self.several((value.__code__, value.__defaults__, value.__kwdefaults__, closed, used))
+def _lasting(module: nn.Module) -> dict[str, Any]:
+    """Return those fields that count in eval mode, too."""
+    left_out = _IN_TRAINING_ALONE if of_a_library(type(module)) else set()
+    return {key: each for key, each in fields_of(module).items() if key not in left_out}
 
 
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # a name that has no value yet
-        return None
-
-
-def of_a_library(value: Any) -> bool:
-    """Return whether a function or class comes from PyTorch, NumPy, vaelib or Python, and so is known by its name."""
-    return value.__module__.partition(".")[0] in ("torch", "numpy", "vaelib", *sys.stdlib_module_names - {"__main__"})
-
-
-def _members(kind: type) -> list[Any]:
-    """Return what a class of the reader's own defines, its parents' too: methods of every kind, and values."""
-    own = [each for each in kind.__mro__ if not of_a_library(each)]
-    found = [item for parent in own for item in sorted(vars(parent).items()) if item[0] not in _EVERY_CLASS_HAS]
-    return [(name, _unwrapped(each)) for name, each in found]
-
-
-def _unwrapped(member: Any) -> Any:
-    """Return the functions behind a static method, class method or property."""
-    if isinstance(member, property):
-        return [member.fget, member.fset, member.fdel]
-    return getattr(member, "__func__", member)
-
-
-def _names(code: CodeType) -> set[str]:
-    """Return the global names that a function and those defined in it use; names of attributes are not among them."""
-    own = {str(each.argval) for each in dis.get_instructions(code) if each.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
-    nested = [const for const in code.co_consts if isinstance(const, CodeType)]
-    return own.union(*map(_names, nested))
+def _constructed(module: nn.Module) -> set[str]:
+    """Return the fields that are settings: all of a library's layer, else those that a constructor takes by name."""
+    if of_a_library(type(module)):
+        return set(fields_of(module))
+    takes = {name for kind in type(module).__mro__ for name in inspect.signature(kind.__init__).parameters}
+    return {key for key in fields_of(module) if key.removeprefix("_") in takes}

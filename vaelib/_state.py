@@ -1,7 +1,10 @@
 """Settings, histories and states of optimizers as JSON and tensors, without a pickle."""
 
+from contextlib import suppress
+from pathlib import PurePath
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,6 +35,8 @@ def encode(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, np.bool_ | np.integer | np.float16 | np.float32):
+        return value.item()
     if isinstance(value, Tensor):
         # Numbered over all tensors of the file, so that no two names are alike.
         key = f"state.{len(tensors)}"
@@ -40,12 +45,25 @@ def encode(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
     if type(value) in (list, tuple):
         items = [encode(item, f"{place}[{i}]", tensors) for i, item in enumerate(value)]
         return items if type(value) is list else {"tuple": items}
-    if isinstance(value, dict) and all(isinstance(key, str | int) for key in value):
-        return {"dict": [[key, encode(item, f"{place}[{key!r}]", tensors)] for key, item in value.items()]}
+    if isinstance(value, dict) and all(isinstance(key, str | int | np.integer) for key in value):
+        own = {key.item() if isinstance(key, np.integer) else key: item for key, item in value.items()}
+        return {"dict": [[key, encode(item, f"{place}[{key!r}]", tensors)] for key, item in own.items()]}
+    instead = {np.ndarray: "torch.as_tensor of it", PurePath: "str of it"}
+    remedy = next((f"{text}, or " for kind, text in instead.items() if isinstance(value, kind)), "")
     raise TypeError(
-        f"{place}: a checkpoint cannot hold a {type(value).__name__}; use dicts with str or int keys, lists, tuples, "
-        "tensors, numbers, strings, bools or None"
+        f"{place}: a checkpoint cannot hold a {type(value).__name__}; use {remedy}dicts with str or int keys, lists, "
+        "tuples, tensors, numbers, strings, bools or None"
     )
+
+
+def storable(value: Any) -> Any:
+    """Return a model's configuration as a checkpoint can hold it: what it has no word for as the name of its class."""
+    with suppress(TypeError):
+        encode(value, "", {})
+        return value
+    if isinstance(value, dict):
+        return {key if isinstance(key, str | int) else repr(key): storable(each) for key, each in value.items()}
+    return f"a {type(value).__name__}"
 
 
 def decode(value: Any, tensors: dict[str, Tensor]) -> Any:

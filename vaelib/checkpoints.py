@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from vaelib import __version__
 from vaelib._files import atomic_write, remove_leftovers, target
 from vaelib._identity import made_of, unlike
+from vaelib._notices import warn
 from vaelib._state import copy, decode, encode
 
 # Any later format must keep the rule for the checksum, so that this code can tell "newer" from "damaged".
@@ -76,11 +77,24 @@ def load(path: str | os.PathLike[str], model: nn.Module) -> dict[str, Any]:
         CheckpointError: where the file is damaged, is no checkpoint, comes from a newer vaelib, or holds weights of
             other names, sizes or types than the model's, or of other layers or settings; `model` is then unchanged.
     """
+    state, doubts = restore(path, model)
+    if doubts:
+        warn(
+            f"the weights of {os.fspath(path)} fit this {type(model).__name__}, but it may compute something else with "
+            f"them: not all of it is as it was when they were saved, or can be compared: {'; '.join(doubts)}"
+        )
+    return state
+
+
+def restore(path: str | os.PathLike[str], model: nn.Module) -> tuple[dict[str, Any], list[str]]:
+    """Do as `load` does, and return what may differ instead of warning of it."""
     header, weights, state = _read(path)
     own = model.state_dict()
     _move_log_sigma(weights, own)
-    # The same sizes may hold another activation or likelihood, whose weights mean something else.
-    problems = _differences(weights, own) or unlike(header.get("made"), made_of(model))
+    problems, doubts = _differences(weights, own), []
+    if not problems:
+        # The same sizes may hold another activation or likelihood, whose weights mean something else.
+        problems, doubts = unlike(header.get("made"), model)
     if problems:
         raise CheckpointError(
             f"the weights of {os.fspath(path)} (a {header['model']}) do not fit this {type(model).__name__}:\n  "
@@ -90,7 +104,7 @@ def load(path: str | os.PathLike[str], model: nn.Module) -> dict[str, Any]:
     with torch.no_grad():
         for key, tensor in own.items():
             tensor.copy_(weights[key])
-    return state
+    return state, doubts
 
 
 def peek(path: str | os.PathLike[str]) -> dict[str, Any]:
