@@ -139,26 +139,40 @@ def _content(source: Source, file: IdxFile, other: IdxFile, progress: bool) -> b
             continue
         except DataError as error:
             if not is_cache:
-                raise DataError(f"{error}. VAELIB_DATA is yours and stays as it is: replace or remove it.") from error
-            _set_aside(path, error)
+                raise DataError(f"{error}. {_own_file(source, file)}") from error
+            try:
+                _set_aside(path, error)
+            except OSError as failure:
+                what = f"{error}, and cannot be set aside"
+                raise _cache_unusable(source, file, other, folder, what, failure) from error
         except OSError as error:
-            raise DataError(f"{path} cannot be read ({error.strerror}): change that, or remove it") from error
+            if not is_cache:
+                raise DataError(f"{path} cannot be read ({error.strerror}). {_own_file(source, file)}") from error
+            raise _cache_unusable(source, file, other, folder, f"{path.name} there cannot be read", error) from error
     if is_cache:
         return _fetch(source, file, other, folder, progress)
-    raise _not_found(source, file, other, folder, "VAELIB_DATA names the folder above it, and the files are not there")
+    remedy = (
+        f"Put the files of {source.mirrors[-1]} there. Or unset VAELIB_DATA: they are then fetched into a cache when "
+        f"they are needed, or at once by: python -m vaelib data {source.name}"
+    )
+    reason = "VAELIB_DATA names the folder above it, and nothing else is looked at while it is set"
+    raise _not_found(source, file, other, folder, reason, remedy)
 
 
 def _folder(source: Source) -> tuple[Path, bool]:
     """Return the folder to look in, and whether it is our cache (else it is the reader's own, never written to)."""
     own, cache = os.environ.get("VAELIB_DATA"), os.environ.get("VAELIB_CACHE")
-    if not (own or cache):
+    try:
+        if own or cache:
+            return Path(own or cache or "").expanduser() / source.name, not own
         import pooch
 
-        cache = str(pooch.os_cache("vaelib"))
-    try:
-        return Path(own or cache or "").expanduser() / source.name, not own
+        return Path(pooch.os_cache("vaelib")).expanduser() / source.name, True
     except RuntimeError as error:  # there is no HOME, and the system knows no home folder for this user
-        message = f"{own or cache} lies in a home folder, and there is none: set HOME or VAELIB_CACHE to a folder"
+        message = "this user has no home folder to keep data in: set VAELIB_CACHE to a folder"
+        if own or cache:
+            name = "VAELIB_DATA" if own else "VAELIB_CACHE"
+            message = f"{name} is {own or cache}, and there is no such home folder: set {name} to a path without ~"
         raise DataNotFoundError(message) from error
 
 
@@ -166,15 +180,38 @@ def _candidates(folder: Path, file: IdxFile) -> tuple[Path, Path]:
     return folder / file.name, folder / f"{file.name}.gz"
 
 
-def _not_found(source: Source, file: IdxFile, other: IdxFile, folder: Path, reason: str) -> DataNotFoundError:
-    """Return the error that names the files, the folder, the reason, the command and the variables that help."""
+def _own_file(source: Source, file: IdxFile) -> str:
+    """Return what helps where a file in the reader's own folder can't be used."""
+    return (
+        "VAELIB_DATA is yours and stays as it is: remove this file, and put "
+        f"{source.mirrors[-1]}{file.name}.gz in its place, or unset VAELIB_DATA to have it fetched into a cache"
+    )
+
+
+def _not_found(
+    source: Source, file: IdxFile, other: IdxFile, folder: Path, reason: str, remedy: str
+) -> DataNotFoundError:
+    """Return the error that names the files, the folder, the reason and what helps."""
     names = " and ".join(sorted(f"{each.name}.gz" for each in (file, other)))
     return DataNotFoundError(
         f"{source.name.upper()} is not at hand: {names} are needed, and {folder} does not hold both ({reason}).\n"
-        f"To get them with a network: python -m vaelib data {source.name}\n"
-        f"Without one: put the files of {source.mirrors[-1]} in a folder named {source.name}, and set VAELIB_DATA to "
-        "the folder that contains it. VAELIB_CACHE chooses another folder to keep downloads in."
+        f"{remedy}"
     )
+
+
+def _no_network(source: Source) -> str:
+    return (
+        f"Without a network: put the files of {source.mirrors[-1]} in a folder named {source.name}, and set "
+        "VAELIB_DATA to the folder that contains it."
+    )
+
+
+def _cache_unusable(
+    source: Source, file: IdxFile, other: IdxFile, folder: Path, what: str, error: OSError
+) -> DataNotFoundError:
+    """Return the error that names the variable for another cache: nothing else would end otherwise."""
+    reason = f"{what}: {error.strerror or error}; set VAELIB_CACHE to a folder that can be read and written"
+    return _not_found(source, file, other, folder, reason, _no_network(source))
 
 
 # The cache
@@ -189,8 +226,6 @@ def _set_aside(path: Path, reason: DataError) -> None:
             break
         except FileExistsError:
             continue
-        except OSError as error:
-            raise DataError(f"{reason}, and {path.parent} cannot be written ({error.strerror})") from error
     try:
         path.replace(aside)
     except FileNotFoundError:  # another process has just set it aside
@@ -211,8 +246,7 @@ def _fetch(source: Source, file: IdxFile, other: IdxFile, folder: Path, progress
     except DataError:
         raise
     except OSError as error:
-        reason = f"that folder cannot be written: {error.strerror}; set VAELIB_CACHE to one that can"
-        raise _not_found(source, file, other, folder, reason) from error
+        raise _cache_unusable(source, file, other, folder, "that folder cannot be written", error) from error
     return content
 
 
@@ -245,7 +279,12 @@ def _from_mirrors(source: Source, file: IdxFile, other: IdxFile, folder: Path, p
             failures[mirror] = f"no answer within {source.timeout:g} s"
         except (OSError, ValueError) as error:
             failures[mirror] = _in_short(error)
-    raise _not_found(source, file, other, folder, "; ".join(f"{mirror}: {why}" for mirror, why in failures.items()))
+    reasons = "; ".join(f"{mirror}: {why}" for mirror, why in failures.items())
+    remedy = (
+        f"With a network: python -m vaelib data {source.name}. {_no_network(source)} "
+        "VAELIB_CACHE chooses another folder to keep downloads in."
+    )
+    raise _not_found(source, file, other, folder, reasons, remedy)
 
 
 def _in_short(error: Exception) -> str:
@@ -283,7 +322,7 @@ def _download(url: str, file: IdxFile, timeout: float, progress: bool) -> bytes:
         if progress
         else None
     )
-    get = pooch.HTTPDownloader(progressbar=bar or False, chunk_size=2**16, timeout=(2 * timeout, timeout))
+    get = pooch.HTTPDownloader(progressbar=bar or False, chunk_size=2**12, timeout=(2 * timeout, timeout))
 
     def run() -> None:
         try:

@@ -4,8 +4,10 @@ An IDX file is a header (two zeros, 08 for unsigned bytes, the number of dimensi
 the bytes themselves, the last dimension fastest.
 """
 
+import errno
 import hashlib
 import math
+import stat
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +77,8 @@ def read(path: Path, file: IdxFile, other: IdxFile) -> bytes:
         DataError: for a file that is not `file`.
         OSError: where it cannot be read; the caller explains that.
     """
+    if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for until somebody writes into it
+        raise OSError(errno.EINVAL, "it is a folder, a pipe or a device", str(path))
     with path.open("rb") as stream:
         raw = stream.read(file.limit + 1)  # never more, whatever lies there
     return verify(raw, str(path), file, other)

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from vaelib._fetch import LocatedFile, Source, mnist_like
+from vaelib._idx import DataError
 
-__all__ = ["SETS", "Embedded"]
+__all__ = ["SETS", "Embedded", "find"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,18 @@ class Embedded:
     def locate(self) -> tuple[LocatedFile, ...]:
         """Return where it comes from, in place of files."""
         return (LocatedFile(self.origin, "verified"),)
+
+
+def find(name: str) -> Embedded | Source:
+    """Return a data set by its name.
+
+    Raises:
+        DataError: for an unknown one; it names the others.
+    """
+    if name not in SETS:
+        *others, last = map(repr, SETS)
+        raise DataError(f"unknown data set {name!r}: choose {', '.join(others)} or {last}")
+    return SETS[name]
 
 
 def _digits(split: str) -> dict[str, Any]:

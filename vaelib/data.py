@@ -1,12 +1,13 @@
-"""Images for the chapters: the embedded 8x8 digits, MNIST verified bit by bit, and the ring of chapter 2.
+"""Images: the embedded 8x8 digits, MNIST verified bit by bit, the ring of chapter 2, and a folder of your own.
 
 `load` finds a data set by its name; to add one, add its entry to the table of `vaelib/_sets.py`. MNIST is looked for in
-the folder `mnist` of `$VAELIB_DATA`, where nothing is ever written. Where that variable is not set, it is looked for in
-the reader's cache (`$VAELIB_CACHE`, or the platform's own place), and fetched into it.
+the folder `mnist` of `$VAELIB_DATA`, where nothing is ever written. Without that variable it is looked for in the cache
+(`$VAELIB_CACHE`, or the platform's own place), and fetched into it.
 """
 
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Literal
@@ -14,10 +15,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from vaelib._fetch import DataNotFoundError, LocatedFile, Source
+from vaelib import _folder
+from vaelib._fetch import DataNotFoundError, LocatedFile
 from vaelib._idx import DataError
+from vaelib._pixels import check_float_pixels, check_unit_interval
 from vaelib._progress import is_watched
-from vaelib._sets import SETS, Embedded
+from vaelib._sets import SETS, find
 
 __all__ = [
     "DataError",
@@ -25,6 +28,7 @@ __all__ = [
     "ImageData",
     "LocatedFile",
     "binarize",
+    "from_folder",
     "load",
     "locate",
     "names",
@@ -59,15 +63,11 @@ class ImageData:
         if len(self.images) != len(self.labels):
             raise DataError(f"{len(self.images):,} images with {len(self.labels):,} labels: there must be one each")
         if self.factors is not None and (self.factors.ndim != 2 or len(self.factors) != len(self)):
-            raise DataError(
-                f"{len(self):,} images with factors {tuple(self.factors.shape)}: there must be a row each, (N, F)"
-            )
+            raise DataError(f"{len(self):,} images with factors {tuple(self.factors.shape)}: give a row each, (N, F)")
         if self.classes is not None and len(self):
             low, high = int(self.labels.min()), int(self.labels.max())
             if not 0 <= low <= high < len(self.classes):
-                raise DataError(
-                    f"labels {low} to {high} with the names of {len(self.classes)} classes: a label is an index"
-                )
+                raise DataError(f"labels {low} to {high} for {len(self.classes)} classes: a label is an index")
 
     def __len__(self) -> int:
         """Return N, the number of images."""
@@ -109,14 +109,43 @@ def load(
         raise DataError(f"unknown split {split!r}: choose 'train' or 'test'")
     if fallback not in (None, "digits"):
         raise DataError(f"unknown fallback {fallback!r}: choose 'digits' or None")
-    found = _find(name)
     try:
-        return ImageData(name, **found.read(split, is_watched() if progress is None else progress))
+        return ImageData(name, **find(name).read(split, is_watched() if progress is None else progress))
     except DataNotFoundError as error:
         if fallback is None or os.environ.get("VAELIB_NO_FALLBACK", "") not in ("", "0"):
             raise
         warnings.warn(f"{error}\nThis chapter goes on with the 8x8 digits.", UserWarning, stacklevel=2)
         return load(fallback, split)
+
+
+def from_folder(
+    path: str | os.PathLike[str],
+    size: int = 28,
+    *,
+    colour: bool = False,
+    classes: bool | Sequence[str] = False,
+    fit: Literal["crop", "pad", "stretch"] = "crop",
+    background: str = "white",
+    skip_broken: bool = False,
+) -> ImageData:
+    """Return the pictures in a folder and its subfolders, in the order of their names, as squares.
+
+    Args:
+        path: the folder.
+        size: pixels on a side.
+        colour: three channels in place of grey.
+        classes: whether its subfolders are the pictures' classes; or their names, in an order of your own.
+        fit: what other proportions lose: edges ("crop"), nothing, with bars ("pad"), or themselves ("stretch").
+        background: the colour behind what is transparent, and of the bars.
+        skip_broken: whether pictures that can't be read are left out, with a warning that names them.
+
+    Shapes:
+        images ``(N, size, size)``, or ``(N, 3, size, size)`` in colour.
+
+    Raises:
+        DataError: for no picture, and for pictures that can't be read, each named with the reason.
+    """
+    return ImageData(**_folder.read(path, size, colour, classes, fit, background, skip_broken))
 
 
 def binarize(images: Tensor, generator: torch.Generator | None = None, threshold: float | None = None) -> Tensor:
@@ -133,10 +162,8 @@ def binarize(images: Tensor, generator: torch.Generator | None = None, threshold
     Raises:
         ValueError: for pixels outside [0, 1] (checked on the CPU only: on a GPU the check would stall it).
     """
-    if not images.is_floating_point():
-        raise ValueError(f"pixels are {images.dtype}: convert to float and divide by 255")
-    if images.device.type == "cpu" and not ((images >= 0) & (images <= 1)).all():
-        raise ValueError("pixels must lie in [0, 1], and some do not or are NaN: divide by 255?")
+    (check_unit_interval if images.device.type == "cpu" else check_float_pixels)(images)
+    images = images if images.is_floating_point() else images.float()
     if threshold is None:
         return torch.bernoulli(images, generator=generator)
     if not 0 <= threshold <= 1:
@@ -180,8 +207,8 @@ def train_validation_split(data: ImageData, n_validation: int, seed: int = 0) ->
     Raises:
         ValueError: unless both parts hold at least one image.
     """
-    if not 0 < n_validation < len(data):
-        raise ValueError(f"n_validation is {n_validation}: of {len(data):,} images choose 1 to {len(data) - 1:,}")
+    if not isinstance(n_validation, Integral) or not 0 < n_validation < len(data):
+        raise ValueError(f"n_validation is {n_validation}: take a whole number above 0, and below {len(data):,} images")
     order = torch.randperm(len(data), generator=torch.Generator("cpu").manual_seed(seed), device="cpu")
     return data.subset(order[n_validation:]), data.subset(order[:n_validation])
 
@@ -193,19 +220,11 @@ def locate(name: str) -> tuple[LocatedFile, ...]:
         name: one of `names()`.
 
     Raises:
-        DataError: for an unknown name.
-        DataNotFoundError: where there is no home folder to look in.
+        DataError: for an unknown name, and where there is no home folder to look in.
     """
-    return _find(name).locate()
+    return find(name).locate()
 
 
 def names() -> tuple[str, ...]:
     """Return the names that `load` knows."""
     return tuple(SETS)
-
-
-def _find(name: str) -> Embedded | Source:
-    if name not in SETS:
-        *others, last = map(repr, SETS)
-        raise DataError(f"unknown data set {name!r}: choose {', '.join(others)} or {last}")
-    return SETS[name]

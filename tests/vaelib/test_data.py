@@ -563,7 +563,7 @@ def test_fault_15_missing_home_works_with_the_variable_and_is_named_without_it(c
         check_is_small(load_small(small_source(mirror), "train"))
     monkeypatch.setenv("VAELIB_CACHE", "~no-such-user/cache")  # as "~" is where nobody knows a home folder
     for call in (lambda: load_small(small_source(), "train"), lambda: locate_small(small_source())):
-        with pytest.raises(DataNotFoundError, match="HOME or VAELIB_CACHE"):
+        with pytest.raises(DataNotFoundError, match="set VAELIB_CACHE to a path without ~"):
             call()
 
 
@@ -690,12 +690,22 @@ def test_binarize_with_a_threshold_is_deterministic_and_strict():
     assert data.binarize(images, threshold=0.5).tolist() == [0, 0, 0, 1, 1]
 
 
-@pytest.mark.parametrize("bad", [255.0, -0.1, math.nan, math.inf])
-def test_binarize_refuses_pixels_outside_the_unit_interval(bad):
-    with pytest.raises(ValueError, match="divide by 255"):
-        data.binarize(torch.tensor([0.5, bad]))
+@pytest.mark.parametrize(
+    ("bad", "remedy"),
+    [
+        (255.0, "divide by 255"),
+        (16.0, "divide by 16"),
+        (-0.1, "0.1, below 0"),
+        (math.nan, "finite"),
+        (math.inf, "finite"),
+    ],
+)
+def test_binarize_refuses_pixels_outside_the_unit_interval(bad, remedy):
+    with pytest.raises(ValueError, match=remedy):
+        data.binarize(torch.tensor([1.0, bad]))
     with pytest.raises(ValueError, match=r"uint8.*divide by 255"):
         data.binarize(torch.tensor([0, 255], dtype=torch.uint8))
+    assert data.binarize(torch.tensor([True, False])).tolist() == [1, 0]
     with pytest.raises(ValueError, match="threshold is 128"):
         data.binarize(torch.tensor([0.5]), threshold=128)
 
@@ -708,7 +718,7 @@ def test_train_validation_split_is_a_partition_that_the_seed_fixes():
     assert torch.equal(train.images.flatten(), train.labels / 30)  # each image keeps its label
     assert torch.equal(data.train_validation_split(whole, 10, seed=1)[1].labels, validation.labels)
     assert not torch.equal(data.train_validation_split(whole, 10, seed=2)[1].labels, validation.labels)
-    for wrong in (0, 30, -1):
+    for wrong in (0, 30, -1, 0.2):
         with pytest.raises(ValueError, match=f"n_validation is {wrong}"):
             data.train_validation_split(whole, wrong)
 
@@ -735,9 +745,9 @@ def test_factors_and_classes_go_where_their_images_go():
 def test_factors_and_classes_that_do_not_belong_to_the_images_are_refused():
     images, labels = torch.zeros(3, 2, 2), torch.tensor([0, 2, 1])
     for wrong in (torch.zeros(2, 4), torch.zeros(3), torch.zeros(3, 1, 1)):
-        with pytest.raises(DataError, match=r"3 images with factors .*a row each, \(N, F\)"):
+        with pytest.raises(DataError, match=r"3 images with factors .*give a row each, \(N, F\)"):
             ImageData("made", images, labels, factors=wrong)
-    with pytest.raises(DataError, match="labels 0 to 2 with the names of 2 classes"):
+    with pytest.raises(DataError, match="labels 0 to 2 for 2 classes"):
         ImageData("made", images, labels, classes=("a", "b"))
     with pytest.raises(DataError, match="labels -1 to 1"):
         ImageData("made", images, labels - 1, classes=("a", "b", "c"))

@@ -1,0 +1,309 @@
+"""A folder of pictures as arrays: each picture is read as it looks, or named with the reason why it can't be.
+
+Pillow opens the files. What it would settle in silence is settled here: transparency, more than 8 bits, rotation,
+several pictures in one file, other proportions, and what becomes of those that can't be read.
+"""
+
+import os
+import re
+import stat
+import unicodedata
+import warnings
+from collections.abc import Iterator, Sequence
+from numbers import Integral
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
+
+from vaelib._fetch import DataNotFoundError
+from vaelib._idx import DataError
+
+__all__ = ["read"]
+
+# What a file's content is compared with. Pillow knows more kinds; some of those take other files for theirs.
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+# A file of such a name claims to be a picture: it is read, or named. Any other that is none is passed over.
+SUFFIXES = re.compile(
+    r"\.(arw|avif|bmp|cr[23]|dng|gif|hei[cf]|ico|j2k|jfif|jp[2eg]|jpeg|jxl|nef|orf|p[bgnp]m|png|psd|raf|rw2|svg|tga|tiff?"
+    r"|webp)",
+    re.IGNORECASE,
+)
+BITS, PHOTOMETRIC = 258, 262  # tags of TIFF
+
+
+def read(
+    path: str | os.PathLike[str],
+    size: int,
+    colour: bool,
+    classes: bool | Sequence[str],
+    fit: str,
+    background: str,
+    skip_broken: bool,
+) -> dict[str, Any]:
+    """Return the fields of `ImageData` for the pictures below a folder; the arguments are those of `data.from_folder`.
+
+    Shapes:
+        images float32 ``(N, size, size)``, or ``(N, 3, size, size)`` in colour; labels int64 ``(N,)``.
+
+    Raises:
+        DataNotFoundError: where there is no such path.
+        DataError: for a bad argument, no picture, or, without skip_broken, pictures that can't be read, by their names.
+    """
+    folder, wanted = _checked_folder(path), _checked_classes(classes)
+    ground = _checked_look(size, colour, fit, background)
+    found = list(_files(folder))
+    images = np.empty((len(found), *ground.shape), np.float32)
+    of_class: list[str | None] = []
+    seen: set[str] = set()
+    broken: list[str] = []
+    remarks: list[str] = []
+    for file, obstacle in found:
+        parts = file.relative_to(folder).parts
+        name = "/".join(parts).encode("utf-8", "backslashreplace").decode() or "."
+        its_class = unicodedata.normalize("NFC", parts[0]) if classes is not False and len(parts) > 1 else None
+        try:
+            picture, problem, said = _try_to_open(file, obstacle, colour, background)
+        except _NoPicture:
+            continue
+        if its_class is not None:
+            seen.add(its_class)
+        if classes is not False:
+            problem = problem or _misplaced(its_class, wanted)
+        if problem or picture is None:
+            broken.append(f"{name}: {problem}")
+            continue
+        remarks += [f"{name}: {each}" for each in said]
+        images[len(of_class)] = _fitted(picture, ground, fit)
+        of_class.append(its_class)
+    _report(folder, len(of_class), len(found), broken, remarks, skip_broken)
+    names = wanted or sorted(seen)
+    labels = [0 if each is None else names.index(each) for each in of_class]
+    return {
+        "name": folder.resolve().name,
+        "images": torch.from_numpy(images[: len(of_class)]),
+        "labels": torch.tensor(labels, dtype=torch.int64),
+        "classes": tuple(names) if classes is not False else None,
+    }
+
+
+# What was asked for
+
+
+def _checked_folder(path: str | os.PathLike[str]) -> Path:
+    folder = Path(os.path.expanduser(os.fsdecode(path)))
+    if not os.fsdecode(path):
+        raise DataError("the path is empty: give the folder that the pictures lie in ('.' for this one)")
+    if not folder.exists():
+        raise DataNotFoundError(f"there is no folder {folder} (from {Path.cwd()})")
+    if not folder.is_dir():
+        raise DataError(f"{folder} is a file: give the folder that it lies in (an archive has to be unpacked first)")
+    return folder
+
+
+def _checked_classes(classes: bool | Sequence[str]) -> list[str]:
+    """Return the names that were given, in that order; none for True and False."""
+    if isinstance(classes, bool | np.bool_):
+        return []
+    names = [unicodedata.normalize("NFC", str(each)) for each in classes]
+    if isinstance(classes, str) or not names or len(set(names)) < len(names):
+        raise DataError(f"classes is {classes!r}: give True, or a list of the subfolders' names, each once")
+    return names
+
+
+def _checked_look(size: int, colour: bool, fit: str, background: str) -> NDArray[np.float32]:
+    """Return an image of the background alone."""
+    if not isinstance(size, Integral) or isinstance(size, bool) or size < 1:
+        raise DataError(f"size is {size!r}: give the side of the square in pixels, a whole number from 1 on")
+    if not isinstance(colour, bool | np.bool_):
+        raise DataError(f"colour is {colour!r}: give True for three channels, or False for grey")
+    if fit not in ("crop", "pad", "stretch"):
+        raise DataError(f"unknown fit {fit!r}: choose 'crop', 'pad' or 'stretch'")
+    try:
+        value = ImageColor.getcolor(background, "RGB" if colour else "L")
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"unknown background {background!r}: give a name as 'white', or '#rrggbb'") from error
+    shape = (3, int(size), int(size)) if colour else (int(size), int(size))
+    level = np.divide(value, 255, dtype=np.float32)
+    return np.broadcast_to(level[:, None, None] if colour else level, shape)
+
+
+# The files
+
+
+def _files(folder: Path, above: tuple[str, ...] = ()) -> Iterator[tuple[Path, str]]:
+    """Yield each file below a folder, in the order of names, and what keeps it from being opened, if anything does.
+
+    Links are followed, but not round in a circle. What is hidden by a dot in front of its name is passed over.
+    """
+    here = os.path.realpath(folder)
+    if here in above:
+        return
+    try:
+        entries = [each for each in folder.iterdir() if not each.name.startswith(".")]
+    except OSError as error:
+        yield folder, f"the folder cannot be opened ({error.strerror})"
+        return
+    # One order on every system: a Mac may spell é as two characters, and no system sorts its folders as another.
+    for entry in sorted(entries, key=lambda each: (unicodedata.normalize("NFC", each.name), each.name)):
+        try:
+            mode = entry.stat().st_mode
+        except OSError as error:
+            if _claims(entry):
+                yield entry, f"cannot be opened ({error.strerror})"
+            continue
+        if stat.S_ISDIR(mode):
+            yield from _files(entry, (*above, here))
+        elif stat.S_ISREG(mode):
+            yield entry, ""
+        elif _claims(entry):  # opening a pipe would wait until somebody writes into it
+            yield entry, "is a pipe, a socket or a device"
+
+
+def _claims(file: Path) -> bool:
+    return bool(SUFFIXES.fullmatch(file.suffix))
+
+
+def _misplaced(its_class: str | None, wanted: list[str]) -> str:
+    if its_class is None:
+        return "lies in no subfolder, so that it has no class"
+    return f"its subfolder is not among the classes {wanted}" if wanted and its_class not in wanted else ""
+
+
+# One picture
+
+
+class _NoPicture(Exception):
+    """A file that does not claim to be a picture, and is none."""
+
+
+def _try_to_open(file: Path, obstacle: str, colour: bool, background: str) -> tuple[Image.Image | None, str, list[str]]:
+    """Return a picture, or why there is none, and what Pillow remarked.
+
+    Raises:
+        _NoPicture: for a file that is to be passed over.
+    """
+    if obstacle:
+        return None, obstacle, []
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # twice as many pixels are an error
+            return _open(file, colour, background), "", [str(each.message) for each in said]
+    except _NoPicture:
+        raise
+    except Exception as error:  # Pillow raises whatever a damaged file has led it to
+        return None, _reason(error), []
+
+
+def _open(file: Path, colour: bool, background: str) -> Image.Image:
+    """Return a picture as it looks, upright and opaque: of mode "RGB" in colour, else "L"; "F" for more than 8 bits."""
+    Image.init()
+    try:
+        opened = Image.open(file, formats=[each for each in FORMATS if each in Image.OPEN])
+    except Exception:
+        if not _claims(file):
+            raise _NoPicture from None
+        if not file.stat().st_size:
+            raise DataError("is empty (0 bytes)") from None
+        raise
+    with opened:
+        frames = getattr(opened, "n_frames", 1)
+        if frames > 1 and opened.format != "MPO":  # a photo in two versions: the first is the one that is shown
+            raise DataError(f"holds {frames} pictures: save the one that you want as a file of its own")
+        white, inverted = _scale(opened)
+        opened.load()
+        picture = ImageOps.exif_transpose(opened)  # after loading: a PNG may say it at its end
+    if white:
+        return _deep(picture, white, inverted)
+    if picture.has_transparency_data:
+        return _over(picture.convert("RGBA"), background).convert("RGB" if colour else "L")
+    if picture.mode not in ("1", "L"):
+        picture = picture.convert("RGB")
+    return picture.convert("RGB" if colour else "L")
+
+
+def _scale(opened: Image.Image) -> tuple[int, bool]:
+    """Return what is white in a picture of more than 8 bits, 0 for others, and whether it is a negative."""
+    if opened.mode == "F":
+        return 1, False
+    if not opened.mode.startswith("I"):
+        return 0, False
+    if opened.format != "TIFF":
+        return 65535, False
+    if opened.mode == "I":
+        raise DataError(
+            "has whole numbers of 32 bits or with a sign, of which nobody knows what is white: save 16 bits"
+        )
+    tags = opened.tag_v2  # type: ignore[attr-defined]
+    return 2 ** int(tags[BITS][0]) - 1, tags[PHOTOMETRIC] == 0
+
+
+def _deep(picture: Image.Image, white: int, inverted: bool) -> Image.Image:
+    """Return a grey picture of more than 8 bits with pixels in [0, 1]."""
+    if "transparency" in picture.info:
+        raise DataError("is transparent and has more than 8 bits: save it with 8")
+    pixels = np.asarray(picture, dtype=np.float32) / np.float32(white)
+    low, high = pixels.min(), pixels.max()
+    if not (low >= 0 and high <= 1):
+        raise DataError(
+            f"has pixels from {low * white:g} to {high * white:g}: bring them to 0 (black) to {white} (white)"
+        )
+    return Image.fromarray(1 - pixels if inverted else pixels)
+
+
+def _over(picture: Image.Image, background: str) -> Image.Image:
+    """Return a transparent picture as it looks on a ground of one colour."""
+    flat = Image.alpha_composite(Image.new("RGBA", picture.size, background), picture)
+    opacity, seen = np.asarray(picture)[..., 3], np.asarray(flat)
+    if opacity.min() < opacity.max() and (seen == seen[0, 0]).all():
+        other = "white" if np.mean(ImageColor.getrgb(background)) < 128 else "black"
+        raise DataError(f"is transparent, and nothing of it shows on {background}: background={other!r} shows it")
+    return flat
+
+
+def _fitted(picture: Image.Image, ground: NDArray[np.float32], fit: str) -> NDArray[np.float32]:
+    """Return a picture in the size and channels of the ground, which shows where `fit="pad"` leaves bars."""
+    (width, height), side = picture.size, ground.shape[-1]
+    most, least = max(width, height), min(width, height)
+    left, top = (width - least) // 2, (height - least) // 2
+    box = (left, top, left + least, top + least) if fit == "crop" else None
+    across, down = (max(1, round(side * each / most)) if fit == "pad" else side for each in (width, height))
+    pixels = np.asarray(picture.resize((across, down), Image.Resampling.BOX, box), dtype=np.float32)
+    pixels = np.clip(pixels, 0, 1) if picture.mode == "F" else pixels / np.float32(255)
+    left, top = (side - across) // 2, (side - down) // 2
+    image = ground.copy()
+    image[..., top : top + down, left : left + across] = np.moveaxis(pixels, 2, 0) if pixels.ndim == 3 else pixels
+    return image
+
+
+# What is said
+
+
+def _reason(error: Exception) -> str:
+    """Return in a few words why a file can't be read."""
+    if isinstance(error, UnidentifiedImageError):
+        return f"is no picture of a kind that can be read here ({', '.join(FORMATS)}): if it is one, save it as PNG"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"{error} If it is to be trusted, set PIL.Image.MAX_IMAGE_PIXELS = None first."
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot be opened ({error.strerror})"
+    return str(error) or type(error).__name__
+
+
+def _report(folder: Path, n: int, n_files: int, broken: list[str], remarks: list[str], skip_broken: bool) -> None:
+    """Raise or warn about what could not be read, all at once, and raise where there is no picture at all."""
+    heading = f"{len(broken)} of {n + len(broken)} pictures in {folder}"
+    if broken and not skip_broken:
+        lines = [f"{heading} cannot be used:", *broken]
+        raise DataError("\n  ".join(lines) + "\nMend or remove them, or leave them out with skip_broken=True.")
+    if not n:
+        lines = [f"there is no picture in {folder} or its subfolders ({n_files} files looked at)", *broken]
+        raise DataError("\n  ".join(lines))
+    if broken or remarks:
+        lines = [*([f"{heading} are left out:", *broken] if broken else []), *remarks]
+        # Levels: here, `read`, data.from_folder and the line that called it, which the warning names.
+        warnings.warn("\n  ".join(lines), UserWarning, stacklevel=4)
