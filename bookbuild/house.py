@@ -30,6 +30,7 @@ FLOORS: list[tuple[str, list[str]]] = [
         [
             *(
                 "perceptron",
+                "_notices",
                 "_pixels",
                 "distributions",
                 "networks",
@@ -41,7 +42,7 @@ FLOORS: list[tuple[str, list[str]]] = [
                 "_idx",
                 "_fetch",
             ),
-            *("_sets", "data", "_identity", "_state", "checkpoints", "_interrupt", "_devices"),
+            *("_sets", "_folder", "data", "_content", "_identity", "_state", "checkpoints", "_interrupt", "_devices"),
         ],
     ),
     ("p(x|z), and what a model must offer", ["contract", "likelihoods", "_inputs", "_parts"]),
