@@ -1,8 +1,8 @@
 """Which device to compute on, and whether this machine and this build of PyTorch have it."""
 
-import warnings
-
 import torch
+
+from vaelib._notices import warn
 
 
 def choose_device(device: str | torch.device = "auto") -> torch.device:
@@ -35,7 +35,7 @@ def _best() -> torch.device:
         chosen = torch.device("cuda")
         if not (why := _unsupported(torch.cuda.current_device())):
             return chosen
-        warnings.warn(f"{why} Computing on the CPU.", UserWarning, stacklevel=4)
+        warn(f"{why} Computing on the CPU.")
         return torch.device("cpu")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 

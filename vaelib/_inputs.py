@@ -1,50 +1,36 @@
 """What is accepted where images are: one door for training, evaluation, codes and figures."""
 
-import warnings
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vaelib._pixels import check_finite
+from vaelib._notices import warn
+from vaelib._pixels import as_tensor, check_finite
 from vaelib.data import ImageData
 from vaelib.networks import first_tensor
 
+__all__ = ["Array", "Images", "as_tensor", "images_and_labels", "in_own_type", "training_examples"]
+__all__ += ["validation_examples"]
+
 Array = Tensor | np.ndarray
 Images = ImageData | Array
-
-_REMEDIES = {
-    "DataLoader": "gather its batches: images = torch.cat([batch for batch, *_ in loader])",
-    "DataFrame": "give its numbers: frame.to_numpy(dtype='float32')",
-    "Series": "give its numbers: series.to_numpy()",
-    "Dataset": "gather its images: images = torch.stack([image for image, *_ in dataset])",
-}
-
-
-def as_tensor(values: object, name: str = "images") -> Tensor:
-    """Return an array or tensor as a tensor, on the device where it is.
-
-    Args:
-        values: what a caller gave.
-        name: what an error calls it.
-
-    Raises:
-        TypeError: for anything else; it names the one line that helps.
-    """
-    if isinstance(values, Tensor):
-        return values
-    if isinstance(values, np.ndarray | np.generic) and values.dtype.kind in "biuf":
-        # Files in network order give arrays that PyTorch can't read.
-        return torch.from_numpy(np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("=")))
-    raise TypeError(f"{name} are {_described(values)}; {_remedy(values)}")
 
 
 def images_and_labels(data: Images) -> tuple[Tensor, Tensor | None]:
     """Return the images, and the labels that ImageData brings."""
     if isinstance(data, ImageData):
-        return data.images, data.labels
+        return as_tensor(data.images), data.labels
     return as_tensor(data), None
+
+
+def in_own_type(model: Any, images: Tensor) -> Tensor:
+    """Return images in the type of a model that has no ``check`` to do so: real numbers and booleans, no others."""
+    like = next(model.parameters(), images)
+    if hasattr(model, "check") or not like.is_floating_point():
+        return images
+    return images.to(like.dtype) if images.is_floating_point() or images.dtype == torch.bool else images
 
 
 def training_examples(model: Any, data: Images, y: Array | None) -> tuple[Tensor, Tensor | None]:
@@ -62,18 +48,17 @@ def training_examples(model: Any, data: Images, y: Array | None) -> tuple[Tensor
     images, labels = images_and_labels(data)
     conditions = labels if y is None else as_tensor(y, "conditions")
     home = first_tensor(model).device
-    images = images.to(home)
+    for name, given in (("images", images), ("conditions", conditions)):
+        if given is not None and given.requires_grad:
+            raise ValueError(f"the {name} require a gradient, which training would follow: call {name}.detach()")
+    images = in_own_type(model, images.to(home))
     check = getattr(model, "check", None)
     if check is None and images.is_floating_point():
         check_finite(images)
     x = images if check is None else check(images)
     if x.numel() and x.is_floating_point() and _is_dark(x[:100]) and _is_dark(x):
         high = x.max().item()
-        warnings.warn(
-            f"no pixel is above {high:.2g}: if they were divided by 255 twice, multiply by 255",
-            UserWarning,
-            stacklevel=3,
-        )
+        warn(f"no pixel is above {high:.2g}: if they were divided by 255 twice, multiply by 255")
     if len(x) == 0:
         raise ValueError("there are no images to train on or to validate with: the data are empty")
     if y is None and not hasattr(model, "condition_dim"):
@@ -89,24 +74,29 @@ def training_examples(model: Any, data: Images, y: Array | None) -> tuple[Tensor
     return x, conditions if check_condition is None else check_condition(conditions)
 
 
-def _described(values: object) -> str:
-    kind = type(values).__name__
-    if isinstance(values, list | tuple):
-        return f"a {kind} of {type(values[0]).__name__}" if values else f"an empty {kind}"
-    return f"an array of {values.dtype}" if isinstance(values, np.ndarray) else f"a {kind}"
+def validation_examples(
+    model: Any, validation: Images | tuple[Images, Array] | None, y: Array | None
+) -> tuple[Tensor, Tensor | None] | None:
+    """Return checked images of validation and their conditions, as `training_examples` does; None where there are none.
 
+    Args:
+        model: what is to be trained.
+        validation: images, or a pair of images and conditions.
+        y: the conditions of training, which replaced the labels there.
 
-def _remedy(values: object) -> str:
-    if isinstance(values, list | tuple) and values:
-        if isinstance(values[0], Tensor):
-            return "make one tensor of them: torch.stack(images)"
-        if type(values[0]).__module__.startswith("PIL"):
-            return "make one array of them: numpy.stack([numpy.asarray(each) for each in images]) / 255"
-        return "make one array of them: numpy.stack(images)"
-    for parent in type(values).__mro__:
-        if parent.__name__ in _REMEDIES:
-            return _REMEDIES[parent.__name__]
-    return "give a tensor, a NumPy array of numbers or ImageData"
+    Raises:
+        ValueError: as `training_examples` does, and for a y that training has and validation has not.
+        TypeError: as `training_examples` does.
+    """
+    if validation is None:
+        return None
+    if isinstance(validation, list | tuple):
+        if len(validation) != 2:
+            raise ValueError(f"validation has {len(validation)} parts: give images, or a pair (images, conditions)")
+        return training_examples(model, *validation)
+    if y is not None:
+        raise ValueError("y was given, so validation needs conditions of its own: validation=(images, conditions)")
+    return training_examples(model, validation, None)
 
 
 def _is_dark(x: Tensor) -> bool:

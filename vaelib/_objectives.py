@@ -49,9 +49,20 @@ def batch_means(found: Tensor | ElboTerms, x: Tensor) -> tuple[Tensor, Tensor]:
         ``()``; ``(1,)`` or, where both terms of the ELBO are known, ``(3,)``, in the order of `NAMES`.
 
     Raises:
-        ValueError: for a tensor that has not one value per example.
+        ValueError: for a tensor that has not one value per example, or that no gradient can be taken of.
         TypeError: for what is neither a tensor nor ElboTerms.
     """
+    objective, means = _means(found, x)
+    if torch.is_grad_enabled() and not objective.requires_grad:
+        raise ValueError(
+            "the objective has no gradient: nothing in it was computed with gradients from the parameters. model(x), "
+            "reconstruct and sample are for looking, without gradients: use elbo, or encode and decode; and look for "
+            "detach() and torch.no_grad()"
+        )
+    return objective, means
+
+
+def _means(found: Tensor | ElboTerms, x: Tensor) -> tuple[Tensor, Tensor]:
     if isinstance(found, ElboTerms):
         per_example(found.log_likelihood, x, "log_likelihood")
         per_example(found.kl, x, "kl")
@@ -78,6 +89,16 @@ def per_example(found: Tensor, x: Tensor, name: str) -> Tensor:
             "and latent dimensions, and leave the mean over the batch to fit"
         )
     return found
+
+
+def about_a_negative_kl(mean: float, n: int) -> str | None:
+    """Return what is to be said of a mean KL of n examples where it is more negative than any estimate of it can be."""
+    if mean >= -0.1 - 3 / n**0.5:
+        return None
+    return (
+        f"the mean KL is {mean:.3g} nats, and no KL divergence is negative: ElboTerms takes the KL as it is, positive, "
+        "and subtracts it"
+    )
 
 
 def _parameters(method: Any) -> tuple[set[str], bool]:

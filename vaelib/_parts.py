@@ -2,13 +2,14 @@
 
 import math
 import numbers
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from vaelib._notices import warn
+from vaelib._pixels import rows_as_tensor
 from vaelib.contract import Likelihood
 from vaelib.likelihoods import Bernoulli, Gaussian
 from vaelib.networks import check_positive_number, last_layer, mlp
@@ -23,8 +24,10 @@ def named(likelihood: str | Likelihood, sigma: float | str = 1.0) -> Likelihood:
 
     Raises:
         ValueError: for an unknown name, a sigma that is not positive, or one for a likelihood that has none.
-        TypeError: for an object that lacks a method.
+        TypeError: for an object that lacks a method, or a class in the place of an object of it.
     """
+    if isinstance(likelihood, type):
+        raise TypeError(f"{likelihood.__name__} is a class: give an object of it, {likelihood.__name__}()")
     if isinstance(likelihood, str) and likelihood == "gaussian":
         return Gaussian(sigma)
     if isinstance(likelihood, str) and likelihood != "bernoulli":
@@ -70,7 +73,8 @@ def run_decoder(decoder: nn.Module, rows: Tensor, shape: tuple[int, ...]) -> Ten
         ValueError: where the network returns another number of values for each image, or, with a shape (C, H, W), in
             another order.
     """
-    given = rows.reshape(-1, rows.shape[-1])
+    # In the network's own type: noise and codes of another one are as good.
+    given = rows.reshape(-1, rows.shape[-1]).to(next(decoder.parameters(), rows).dtype)
     out = decoder(given)
     if not isinstance(out, Tensor) or len(out) != len(given):
         what = f"{len(out)} images" if isinstance(out, Tensor) else f"a {type(out).__name__}"
@@ -163,10 +167,19 @@ def network(name: str, own: object, sizes: Sequence[int], activation: str, draw:
     return own
 
 
-def check_codes(z: Tensor, latent_dim: int) -> None:
-    """Raise a ValueError unless the last dimension of z is latent_dim."""
+def checked_codes(z: Tensor, latent_dim: int, like: Tensor) -> Tensor:
+    """Return codes, also those of an array, as a tensor, after checking that they fit a model.
+
+    Raises:
+        ValueError: where their last dimension is not latent_dim, or they are on another device than `like`.
+        TypeError: for what is no array of real numbers.
+    """
+    z = rows_as_tensor(z, "codes")
     if z.shape[-1:] != (latent_dim,):
         raise ValueError(f"z has shape {tuple(z.shape)}: its last dimension must be latent_dim = {latent_dim}")
+    if z.device != like.device:
+        raise ValueError(f"codes are on {z.device} and the model on {like.device}: call z.to({str(like.device)!r})")
+    return z
 
 
 def check_proposal(proposal: str) -> None:
@@ -188,11 +201,9 @@ def warn_of_probabilities(decoded: Tensor, likelihood: Likelihood) -> None:
         return
     low, high = (bound.item() for bound in torch.aminmax(decoded.detach()))
     if low >= 0 and high <= 1:
-        warnings.warn(
+        warn(
             f"all outputs of the decoder lie in [0, 1] ({low:.2g} to {high:.2g}): a Bernoulli likelihood takes logits. "
-            "If they are probabilities, leave out the function that makes them so; model.mean gives the pixels.",
-            UserWarning,
-            stacklevel=2,
+            "If they are probabilities, leave out the function that makes them so; model.mean gives the pixels."
         )
 
 

@@ -1,11 +1,72 @@
 """What pixels have to be, and for those that are not, the remedy that fits the case."""
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
+_REMEDIES = {
+    "DataLoader": "gather its batches: images = torch.cat([batch for batch, *_ in loader])",
+    "DataFrame": "give its numbers: frame.to_numpy(dtype='float32')",
+    "Series": "give its numbers: series.to_numpy()",
+    "Dataset": "gather its images: images = torch.stack([image for image, *_ in dataset])",
+    "MaskedArray": "say what is to stand where it is masked: call .filled(0)",
+    "ImageData": "give its images, data.images (fit and what evaluates take it whole)",
+    "_spbase": "make an ordinary array of it: call .toarray()",  # SciPy's sparse matrices and arrays
+}
 
-def check_unit_interval(x: Tensor) -> None:
+
+def as_tensor(values: object, name: str = "images") -> Tensor:
+    """Return an array or tensor of real numbers as a tensor, on the device where it is.
+
+    Args:
+        values: what a caller gave.
+        name: what an error calls it.
+
+    Shapes:
+        any.
+
+    Raises:
+        TypeError: for anything else, and for tensors and arrays that don't hold a real number at each place (sparse,
+            masked, complex); it names the one line that helps.
+    """
+    if isinstance(values, Tensor):
+        if values.layout != torch.strided:
+            raise TypeError(f"{name} are a sparse tensor; make an ordinary one of it: call .to_dense()")
+        if values.is_quantized:
+            raise TypeError(f"{name} are a quantized tensor; make an ordinary one of it: call .dequantize()")
+        if values.is_complex():
+            raise TypeError(f"{name} are {_COMPLEX}")
+        return values
+    if isinstance(values, np.ndarray | np.generic) and not isinstance(values, np.ma.MaskedArray):
+        if values.dtype.kind == "c":
+            raise TypeError(f"{name} are {_COMPLEX}")
+        if values.dtype.kind in "biuf":
+            # Files in network order, and numbers of 80 bits, give arrays that PyTorch can't read.
+            kind = values.dtype.newbyteorder("=") if values.dtype.itemsize <= 8 else np.dtype("float64")
+            return torch.from_numpy(np.ascontiguousarray(values, dtype=kind))
+    raise TypeError(f"{name} are {_described(values)}; {_remedy(values)}")
+
+
+def rows_as_tensor(values: object, name: str = "images") -> Tensor:
+    """Return what `as_tensor` takes, or a list of rows of numbers, as a tensor.
+
+    Shapes:
+        any.
+
+    Raises:
+        TypeError: as `as_tensor` does.
+    """
+    return as_tensor(np.asarray(values) if isinstance(values, list | tuple) else values, name)
+
+
+def check_unit_interval(x: Tensor, likelihood: str = "a Bernoulli likelihood") -> None:
     """Check that every pixel is a real number between 0 and 1.
+
+    Args:
+        x: the pixels.
+        likelihood: what an error says needs them so.
 
     Shapes:
         Any.
@@ -23,13 +84,11 @@ def check_unit_interval(x: Tensor) -> None:
     check_finite(x)
     whole = bool((x == x.round()).all())
     if low >= 0 and (whole or 16 < high <= 255):
-        raise ValueError(f"a pixel is {high:g}, beyond 1: {_divided(high)}, so that the pixels lie in [0, 1]")
+        raise ValueError(f"a pixel is {high:g}, beyond 1: {divided(high)}, so that the pixels lie in [0, 1]")
     if low >= -1 and high <= 1:
-        raise ValueError(
-            f"a pixel is {low:g}, below 0: a Bernoulli likelihood needs [0, 1]; for [-1, 1] use (x + 1) / 2"
-        )
+        raise ValueError(f"a pixel is {low:g}, below 0: {likelihood} needs [0, 1]; for [-1, 1] use (x + 1) / 2")
     raise ValueError(
-        f"pixels reach from {low:g} to {high:g}: a Bernoulli likelihood needs [0, 1]. Undo what was done to them (for "
+        f"pixels reach from {low:g} to {high:g}: {likelihood} needs [0, 1]. Undo what was done to them (for "
         "standardised pixels x * std + mean, with the numbers that were used), or choose likelihood='gaussian'"
     )
 
@@ -43,18 +102,33 @@ def check_float_pixels(x: Tensor) -> None:
     Raises:
         ValueError: for such pixels; booleans are taken for 0 and 1.
     """
-    if not x.dtype.is_floating_point and x.dtype != torch.bool:
-        high = x.max().item() if x.numel() and not x.is_meta else 255
-        raise ValueError(f"pixels are {x.dtype}: convert them to float and {_divided(high)}")
+    if x.dtype.is_floating_point or x.dtype == torch.bool:
+        return
+    # Not every whole-number type knows its minimum and maximum.
+    low, high = (bound.item() for bound in torch.aminmax(x.cpu().double())) if x.numel() and not x.is_meta else (0, 255)
+    if low < 0 and x.dtype == torch.int8:
+        remedy = "bytes above 127 have become negative: x.view(torch.uint8).float() / 255"
+    elif low < 0:
+        remedy = f"bring them to [0, 1]: (x.float() - {low:.0f}) / {high - low:.0f}"
+    else:
+        remedy = f"convert them to float and {divided(high, 127 if x.dtype == torch.int8 else 255)}"
+    raise ValueError(f"pixels are {x.dtype}: {remedy}")
 
 
-def _divided(high: float) -> str:
-    """Return by what whole-number pixels up to `high` have to be divided, as far as that can be told."""
-    if high == 1:
+def divided(high: float, byte: int = 255) -> str:
+    """Return by what whole-number pixels up to `high` have to be divided, as far as that can be told.
+
+    Args:
+        high: the highest pixel.
+        byte: the highest that a byte of this type holds.
+    """
+    if high <= 1:
         return "leave them as they are: x.float()"
-    if 1 < high <= 16:
+    if high <= 16:
         return "divide by 16, as scikit-learn's digits need it (by their largest possible value, if that is another)"
-    return f"divide by {255 if high <= 255 else 65535 if high <= 65535 else 'their largest possible value'}"
+    return (
+        f"divide by {byte if high <= byte else 65535 if high <= 65535 else f'their largest possible value, {high:g}'}"
+    )
 
 
 def check_finite(x: Tensor) -> None:
@@ -71,3 +145,35 @@ def check_finite(x: Tensor) -> None:
         return
     index = tuple((~torch.isfinite(x)).nonzero()[0].tolist())
     raise ValueError(f"pixel {index} is {x[index].item()}: every pixel must be a finite number")
+
+
+_COMPLEX = "complex numbers; take real ones, such as their size: call abs() on them"
+
+
+def _described(values: object) -> str:
+    kind = type(values).__name__
+    if isinstance(values, list | tuple):
+        return f"a {kind} of {type(values[0]).__name__}" if values else f"an empty {kind}"
+    if type(values) is np.ndarray:
+        return f"an array of {values.dtype}"
+    return f"{'an' if kind[0] in 'AEIOaeio' else 'a'} {kind}"
+
+
+def _remedy(values: Any) -> str:
+    if isinstance(values, list | tuple) and values:
+        return _remedy_of_a_list(values[0])
+    if isinstance(values, np.ndarray) and values.dtype == object and values.size:
+        if isinstance(values.flat[0], np.ndarray | list | tuple):
+            return "make one array of those that it holds: numpy.stack(images)"
+        return "make an array of numbers of it: images.astype('float32')"
+    parents = [parent.__name__ for parent in type(values).__mro__]
+    known = (_REMEDIES[name] for name in parents if name in _REMEDIES)
+    return next(known, "give a tensor, a NumPy array of numbers or ImageData")
+
+
+def _remedy_of_a_list(first: Any) -> str:
+    if isinstance(first, Tensor):
+        return "make one tensor of them: torch.stack(images)"
+    if type(first).__module__.startswith("PIL"):
+        return "make one array of them: numpy.stack([numpy.asarray(each) for each in images]) / 255"
+    return "make one array of them: numpy.stack(images)"

@@ -8,7 +8,15 @@ from torch import Tensor, nn
 
 from vaelib import _parts as parts
 from vaelib._pixels import check_finite
-from vaelib.networks import check_images, check_positive_integer, check_shape, evaluating, first_tensor, seeded
+from vaelib.networks import (
+    check_images,
+    check_positive_integer,
+    check_shape,
+    check_widths,
+    evaluating,
+    first_tensor,
+    seeded,
+)
 
 
 class Autoencoder(nn.Module):
@@ -48,7 +56,7 @@ class Autoencoder(nn.Module):
         self.data_shape = check_shape("data_dim", data_dim)
         self.data_dim = self.data_shape[0] if len(self.data_shape) == 1 else self.data_shape
         draw = seeded(seed)
-        size, hidden = math.prod(self.data_shape), tuple(hidden_dims)
+        size, hidden = math.prod(self.data_shape), check_widths("hidden_dims", hidden_dims)
         self._encoder_shape = (size,) if encoder is None else self.data_shape
         self.encoder = parts.network("encoder", encoder, (size, *hidden, latent_dim), activation, draw)
         self.decoder = parts.network("decoder", decoder, (latent_dim, *hidden[::-1], size), activation, draw)
@@ -79,7 +87,7 @@ class Autoencoder(nn.Module):
         Source:
             Chapter 6.
         """
-        parts.check_codes(z, self.latent_dim)
+        z = parts.checked_codes(z, self.latent_dim, first_tensor(self))
         return parts.run_decoder(self.decoder, z, self.data_shape)
 
     def loss(self, x: Tensor, check: bool = True) -> Tensor:

@@ -4,12 +4,16 @@ A model of your own is any ``nn.Module`` with ``elbo`` (or ``loss``, which is mi
 `MayHave` says what others use. A likelihood of your own is any object with the four methods of `Likelihood`.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+
+from vaelib.networks import check_module
 
 
 class Posterior(NamedTuple):
@@ -21,11 +25,32 @@ class Posterior(NamedTuple):
 
 @dataclass(frozen=True)
 class ElboTerms:
-    """The two terms of the ELBO for each example, in nats: ``log_likelihood (batch,)`` and unscaled ``kl (batch,)``."""
+    """The two terms of the ELBO for each example, in nats: ``log_likelihood (batch,)`` and unscaled ``kl (batch,)``.
+
+    ``beta`` is a number, or a tensor of one number or of one for each example.
+
+    Raises:
+        ValueError: for a beta that is neither, or below zero, or not finite (which is not asked of a GPU's tensors).
+    """
 
     log_likelihood: Tensor
     kl: Tensor
     beta: float | Tensor = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse a weight that can't be one."""
+        beta = self.beta
+        if not isinstance(beta, Tensor):
+            if isinstance(beta, bool) or not isinstance(beta, Real) or not 0 <= beta < math.inf:
+                raise ValueError(f"beta must be a number of at least 0, or a tensor of such numbers, not {beta!r}")
+            return
+        if (beta.numel() != 1 and beta.shape != self.kl.shape) or beta.ndim > 1:
+            raise ValueError(
+                f"beta has shape {tuple(beta.shape)}, and there are {len(self.kl)} examples: it must be one number, or "
+                "one for each, (batch,)"
+            )
+        if beta.device.type == "cpu" and not ((beta >= 0) & (beta < math.inf)).all():
+            raise ValueError(f"every beta must be a number of at least 0, and the lowest here is {beta.min().item()}")
 
     @property
     def elbo(self) -> Tensor:
@@ -133,7 +158,12 @@ Transform = Callable[[Tensor, torch.Generator], Tensor]
 
 
 def what_is_missing(model: nn.Module) -> str | None:
-    """Return in words what `fit` misses in a model, or None where it has what it takes."""
+    """Return in words what `fit` misses in a model, or None where it has what it takes.
+
+    Raises:
+        TypeError: for what is no module.
+    """
+    check_module(model)
     if callable(getattr(model, "elbo", None)) or callable(getattr(model, "loss", None)):
         return None
     return (
@@ -147,11 +177,27 @@ def needed(model: nn.Module, *names: str, by: str) -> None:
     """Check that a model has what a function uses.
 
     Raises:
-        TypeError: where it lacks some of it; the message says what.
+        TypeError: where it lacks some of it, or is no module; the message says what.
     """
+    check_module(model)
     lacking = [name for name in names if not hasattr(model, name)]
     if lacking:
         raise TypeError(
             f"{by} needs {', '.join(names)} of a model, and {type(model).__name__} lacks {', '.join(lacking)}: see "
             "vaelib.contract.MayHave"
         )
+
+
+def encoded(model: Any, *given: Tensor, by: str) -> Posterior:
+    """Return what a model's ``encode`` gives, after checking that it is a posterior.
+
+    Raises:
+        TypeError: for a model, such as an autoencoder, whose codes have no distribution.
+    """
+    found = model.encode(*given)
+    if not (hasattr(found, "mu") and hasattr(found, "log_var")):
+        raise TypeError(
+            f"{by} needs a posterior (mu, log_var), and {type(model).__name__}.encode returns a "
+            f"{type(found).__name__}: call model.encode(images) itself"
+        )
+    return found

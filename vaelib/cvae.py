@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from vaelib import _parts as parts
+from vaelib._pixels import rows_as_tensor
 from vaelib.contract import Posterior
 from vaelib.distributions import kl_gaussian, reparameterize
 from vaelib.likelihoods import Likelihood
@@ -72,7 +73,7 @@ class CVAE(LatentVariableModel):
         self.condition_dim = condition_dim
         self.prior_network = None
         if prior == "conditional":
-            sizes = (condition_dim, *hidden_dims, 2 * latent_dim)
+            sizes = (condition_dim, *self.config["hidden_dims"], 2 * latent_dim)
             self.prior_network = parts.network("prior_network", prior_network, sizes, activation, draw)
 
     def prior(self, y: Tensor) -> Posterior:
@@ -148,11 +149,12 @@ class CVAE(LatentVariableModel):
         Raises:
             ValueError: for a class outside 0 to C - 1, classes that are not whole numbers, vectors of another width,
                 a NaN or an infinity, another device.
+            TypeError: for what is no array of real numbers.
 
         Source:
             Chapter 11.
         """
-        y, like = y if isinstance(y, Tensor) else torch.from_numpy(np.asarray(y)), first_tensor(self)
+        y, like = rows_as_tensor(y, "conditions"), first_tensor(self)
         if y.device != like.device:
             raise ValueError(
                 f"conditions are on {y.device} and the model on {like.device}: call y.to({str(like.device)!r})"
@@ -160,9 +162,10 @@ class CVAE(LatentVariableModel):
         if y.ndim == 1:
             return self._one_hot(y, like)
         if y.ndim != 2 or y.shape[1] != self.condition_dim:
+            column = ": call y[:, 0]" if y.ndim == 2 and y.shape[1] == 1 and not y.is_floating_point() else ""
             raise ValueError(
-                f"conditions have shape {tuple(y.shape)}: this model takes class indices (batch,) or vectors "
-                f"(batch, condition_dim) = (batch, {self.condition_dim})"
+                f"conditions have shape {tuple(y.shape)}: this model takes vectors (batch, condition_dim) = "
+                f"(batch, {self.condition_dim}), or class indices (batch,){column}"
             )
         wrong = torch.nonzero(~torch.isfinite(y))
         if len(wrong):
@@ -171,8 +174,13 @@ class CVAE(LatentVariableModel):
         return y.to(like.dtype)
 
     def _one_hot(self, y: Tensor, like: Tensor) -> Tensor:
-        if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
-            raise ValueError(f"class indices are {y.dtype}: convert them with y.long(), or give vectors (batch, C)")
+        if y.is_floating_point() and (self.condition_dim == 1 or (y != y.round()).any()):
+            remedy = "give vectors, y[:, None]" + (
+                "" if self.condition_dim == 1 else ", to a model with condition_dim=1"
+            )
+            raise ValueError(f"conditions (batch,) are class indices, and these are {y.dtype}: {remedy}")
+        if y.is_floating_point() or y.dtype == torch.bool:
+            raise ValueError(f"class indices are {y.dtype}: convert them with torch.as_tensor(y).long()")
         wrong = torch.nonzero((y < 0) | (y >= self.condition_dim))
         if len(wrong):
             at = int(wrong[0])

@@ -152,8 +152,23 @@ def standard_normal(shape: torch.Size | tuple[int, ...], like: Tensor, generator
     Shapes:
         ``shape -> shape``.
     """
-    device = like.device if generator is None else generator.device
+    device = where_to_draw(like, generator)
     return torch.randn(shape, dtype=like.dtype, device=device, generator=generator).to(like.device)
+
+
+def where_to_draw(like: Tensor, generator: torch.Generator | None) -> torch.device:
+    """Return the device on which a generator draws, that of ``like`` where there is none.
+
+    Raises:
+        TypeError: for what is no generator of PyTorch's, such as a seed.
+    """
+    if generator is None:
+        return like.device
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(
+            f"the generator is of type {type(generator).__name__}: make one with torch.Generator().manual_seed(0)"
+        )
+    return generator.device
 
 
 def _operands(**tensors: Tensor) -> list[Tensor]:

@@ -10,9 +10,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vaelib import _progress
-from vaelib._inputs import Array, Images, as_tensor, images_and_labels
-from vaelib._objectives import objective_of, per_example
-from vaelib.contract import ElboTerms, needed
+from vaelib._inputs import Array, Images, as_tensor, images_and_labels, in_own_type
+from vaelib._notices import warn
+from vaelib._objectives import about_a_negative_kl, objective_of, per_example
+from vaelib.contract import ElboTerms, encoded, needed
 from vaelib.networks import check_positive_integer, evaluating, first_tensor
 
 __all__ = ["active_units", "log_evidence", "mean_elbo"]
@@ -53,13 +54,18 @@ def mean_elbo(model: Any, images: Images, y: Array | None = None, generator: tor
     bound = objective_of(model, check=True)
     if generator is None:
         generator = _same_noise(model)
-    total = 0.0
+    total, kl = 0.0, 0.0
     with evaluating(model):
         for batch in _batches(model, x, y, _ROWS):
             # On the CPU: an Apple GPU has no float64.
             found = bound(model, batch[0], batch[1] if len(batch) > 1 else None, 0, generator)
+            if isinstance(found, ElboTerms):
+                kl += per_example(found.kl, batch[0], "kl").cpu().double().sum().item()
+                per_example(found.log_likelihood, batch[0], "log_likelihood")
             elbo = found.elbo if isinstance(found, ElboTerms) else found
             total += per_example(elbo, batch[0], "the ELBO").cpu().double().sum().item()
+    if (said := about_a_negative_kl(kl / len(x), len(x))) is not None:
+        warn(said)
     return total / len(x)
 
 
@@ -146,7 +152,7 @@ def active_units(model: Any, x: Images, y: Array | None = None, threshold: float
     if len(images) < 2:
         raise ValueError(f"active units need two images or more, not {len(images)}: they vary from image to image")
     with evaluating(model):
-        mu = torch.cat([model.encode(*batch).mu for batch in _batches(model, images, y, _ROWS)])
+        mu = torch.cat([encoded(model, *batch, by="active_units").mu for batch in _batches(model, images, y, _ROWS)])
     return mu.var(0) > threshold
 
 
@@ -158,7 +164,7 @@ def _examples(model: Any, images: Images, y: Array | None) -> tuple[Tensor, Tens
     conditions = None if y is None else as_tensor(y, "conditions")
     if conditions is not None and len(conditions) != len(x):
         raise ValueError(f"there are {len(x)} images and {len(conditions)} conditions: each image needs its own")
-    return x, conditions
+    return in_own_type(model, x), conditions
 
 
 def _batches(model: Any, x: Tensor, y: Tensor | None, size: int) -> Iterator[tuple[Tensor, ...]]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vaelib._inputs import Array, Images, as_tensor, images_and_labels
-from vaelib.contract import Posterior, needed
+from vaelib.contract import Posterior, encoded, needed
 from vaelib.networks import check_positive_integer, evaluating, first_tensor
 
 _ROWS = 2000
@@ -42,7 +42,7 @@ def encode_dataset(model: Any, images: Images, y: Array | None = None) -> Poster
     device = first_tensor(model).device
     with evaluating(model):
         parts = [
-            model.encode(*(part[start : start + _ROWS].to(device) for part in given))
+            encoded(model, *(part[start : start + _ROWS].to(device) for part in given), by="encode_dataset")
             for start in range(0, max(1, len(x)), _ROWS)
         ]
     return Posterior(torch.cat([part.mu for part in parts]).cpu(), torch.cat([part.log_var for part in parts]).cpu())

@@ -17,6 +17,7 @@ from vaelib.distributions import (
     bernoulli_log_prob,
     gaussian_log_prob,
     standard_normal,
+    where_to_draw,
 )
 from vaelib.networks import BOUNDED, check_positive_integer, check_positive_number, last_layer
 
@@ -47,7 +48,8 @@ class Bernoulli(nn.Module):
 
     def sample(self, decoded: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw pixels that are 0 or 1."""
-        return torch.bernoulli(torch.sigmoid(decoded), generator=generator)
+        probability = torch.sigmoid(decoded).to(where_to_draw(decoded, generator))
+        return torch.bernoulli(probability, generator=generator).to(decoded.device)
 
     def start(self, mean: Tensor) -> Tensor:
         """Return the logits of a mean image; a pixel that is never on would need an infinite one."""
@@ -94,7 +96,7 @@ class Gaussian(nn.Module):
     def __init__(self, sigma: float | str = 1.0) -> None:
         super().__init__()
         self.log_sigma: Tensor
-        if sigma == "learned":
+        if isinstance(sigma, str) and sigma == "learned":
             self.register_parameter("log_sigma", nn.Parameter(torch.tensor(0.0, device="cpu")))
         else:
             self.register_buffer(
@@ -158,6 +160,7 @@ class DiscretisedLogistic(nn.Module):
 
     def log_prob(self, x: Tensor, decoded: Tensor) -> Tensor:
         """Return log p(x|z) of pixels that are multiples of ``1 / (levels - 1)``: ``(..., D) -> (...)``, in nats."""
+        x, decoded = (each.to(torch.promote_types(each.dtype, torch.float32)) for each in (x, decoded))
         half = 0.5 / (self.levels - 1)
         precision = torch.exp(-self.log_scale)
         upper, lower = (x + half - decoded) * precision, (x - half - decoded) * precision
@@ -177,7 +180,7 @@ class DiscretisedLogistic(nn.Module):
 
     def sample(self, decoded: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw grey values: a logistic variable, rounded to the nearest level."""
-        device = decoded.device if generator is None else generator.device
+        device = where_to_draw(decoded, generator)
         uniform = torch.rand(decoded.shape, dtype=decoded.dtype, device=device, generator=generator)
         x = decoded + self.log_scale.exp() * torch.logit(uniform.to(decoded.device), eps=1e-6)
         return (x.clamp(0, 1) * (self.levels - 1)).round() / (self.levels - 1)
@@ -192,15 +195,16 @@ class DiscretisedLogistic(nn.Module):
         Raises:
             ValueError: that gives the first pixel that is none.
         """
-        check_unit_interval(x)
+        check_unit_interval(x, "a discretised logistic likelihood")
         grid = x.double() * (self.levels - 1)
         away = (grid - grid.round()).abs()
         # A thousandth of a level: float32 stores k / 255 a hundred times more exactly.
         if away.numel() and away.max() > 1e-3:
             index = tuple((away > 1e-3).nonzero()[0].tolist())
+            given = "x" if x.dtype in (torch.float32, torch.float64) else "x.float()"
             raise ValueError(
                 f"pixel {index} is {x[index].item():g}, which is none of the {self.levels} levels k / "
-                f"{self.levels - 1}: round with (x * {self.levels - 1}).round() / {self.levels - 1}"
+                f"{self.levels - 1}: round with ({given} * {self.levels - 1}).round() / {self.levels - 1}"
             )
 
     def extra_repr(self) -> str:

@@ -2,7 +2,7 @@
 
 import math
 import numbers
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, pairwise
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vaelib._pixels import check_float_pixels
+from vaelib._pixels import check_float_pixels, rows_as_tensor
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -50,7 +50,7 @@ def mlp(sizes: Sequence[int], activation: str = "relu", generator: torch.Generat
         raise ValueError(f"a network needs an input and an output size, not {tuple(sizes)}")
     for size in sizes:
         check_positive_integer("a layer size", size)
-    if activation not in ACTIVATIONS:
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise ValueError(f"unknown activation {activation!r}: choose one of {', '.join(ACTIVATIONS)}")
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(sizes):
@@ -113,6 +113,19 @@ def check_shape(name: str, value: object) -> tuple[int, ...]:
     return tuple(check_positive_integer(f"each size in {name}", size) for size in value)
 
 
+def check_widths(name: str, value: object) -> tuple[int, ...]:
+    """Return the widths of layers, which are called `name`, as whole numbers of Python's, after checking them.
+
+    Raises:
+        ValueError: for what is no sequence of positive whole numbers; it says how to write one.
+    """
+    if isinstance(value, Tensor | np.ndarray):
+        value = value.tolist()
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ValueError(f"{name} must be a sequence of widths, such as (400,) for one hidden layer, not {value!r}")
+    return tuple(check_positive_integer("a layer size", width) for width in value)
+
+
 def check_images(
     x: Tensor | np.ndarray, shape: tuple[int, ...], like: Tensor, check_pixels: Callable[[Tensor], None]
 ) -> Tensor:
@@ -130,8 +143,9 @@ def check_images(
     Raises:
         ValueError: for other shapes (channels last are named as such), integer pixels, images on another device than
             the model, and whatever `check_pixels` refuses.
+        TypeError: for what is no array of real numbers.
     """
-    x = x if isinstance(x, Tensor) else torch.from_numpy(np.asarray(x))
+    x = rows_as_tensor(x)
     size = math.prod(shape)
     grey = len(shape) == 1 or shape[0] == 1
     if x.ndim == 2 or (x.ndim == 3 and grey):
@@ -154,8 +168,25 @@ def last_layer(network: nn.Module) -> nn.Module:
     return next((leaf for leaf in reversed(leaves) if not isinstance(leaf, _NEUTRAL)), network)
 
 
+def check_module(model: object) -> None:
+    """Check that a model is a module.
+
+    Raises:
+        TypeError: for a class in the place of an object of it, and for anything else; it says what to do.
+    """
+    if isinstance(model, type):
+        raise TypeError(f"{model.__name__} is a class: give a model that is made from it, {model.__name__}(...)")
+    if not hasattr(model, "parameters"):
+        raise TypeError(f"the model, which comes first, must be an nn.Module, and is a {type(model).__name__}")
+
+
 def first_tensor(model: nn.Module) -> Tensor:
-    """Return a parameter of the model, or a buffer, that tells its type and device; a plain zero where it has none."""
+    """Return a parameter of the model, or a buffer, that tells its type and device; a plain zero where it has none.
+
+    Raises:
+        TypeError: for a class, or for what is no module.
+    """
+    check_module(model)
     return next(chain(model.parameters(), model.buffers()), torch.zeros((), device="cpu"))
 
 
@@ -176,9 +207,21 @@ def evaluating(*models: nn.Module) -> Iterator[None]:
 
 
 def _wrong_shape(found: tuple[int, ...], shape: tuple[int, ...], size: int) -> str:
+    """Return what is wrong with a shape and, where it holds the right number of pixels, what helps."""
     accepted = f"(N, {size}), or (N, H, W) or (N, 1, H, W) with H x W = {size}"
     if len(shape) == 3:
         accepted = f"(N, {', '.join(map(str, shape))}) or (N, {size})" + (" or (N, H, W)" if shape[0] == 1 else "")
     message = f"images have shape {found}: this model takes {accepted}"
-    channels_last = len(found) == 4 and math.prod(found[1:]) == size and found[3] in (1, 3, 4)
-    return message + (". The channels come last in yours: call x.permute(0, 3, 1, 2)" if channels_last else "")
+    if len(found) != 4 or math.prod(found[1:]) != size:
+        return message
+    first, last = found[1:], (found[3], found[1], found[2])
+    permute = ". The channels come last in yours: call x.permute(0, 3, 1, 2)"
+    if last == shape or (found[3] == 1 and len(shape) == 1):
+        return message + permute
+    if len(shape) == 3:
+        if first == (shape[2], shape[0], shape[1]):
+            return f"{message}. The channels come first in yours, as they should: make the model with data_dim={first}"
+        return message
+    if found[1] != 3 and (found[3] == 3 or (found[3] == 4 and found[1] != 4)):
+        return f"{message}{permute}, and make the model with data_dim={last}"
+    return f"{message}. For images in colour make the model with data_dim={first}"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vaelib import checkpoints
 from vaelib._devices import choose_device
 from vaelib._guards import TrainingError, training_mode, unchanged_by_failure
-from vaelib._inputs import Array, Images, training_examples
+from vaelib._inputs import Array, Images, training_examples, validation_examples
 from vaelib._interrupt import interruption
 from vaelib._objectives import batch_means, objective_of
 from vaelib._progress import Bar
@@ -132,11 +132,7 @@ def fit(
     maximised = objective_of(model) if objective is None else objective
     place, home = choose_device(device), first_tensor(model).device
     examples = training_examples(model, data, y)
-    held_out = None
-    if validation is not None:
-        if y is not None and not isinstance(validation, tuple):
-            raise ValueError("y was given, so validation needs conditions of its own: validation=(images, conditions)")
-        held_out = training_examples(model, *(validation if isinstance(validation, tuple) else (validation, None)))
+    held_out = validation_examples(model, validation, y)
     with ExitStack() as stack:
         if checkpoint is not None:
             stack.enter_context(checkpoints.lock(checkpoint))

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from vaelib import _parts as parts
+from vaelib import networks
 from vaelib.contract import ElboTerms, Posterior
 from vaelib.distributions import gaussian_log_prob, kl_standard_normal, reparameterize, standard_normal
 from vaelib.likelihoods import Gaussian, Likelihood
-from vaelib.networks import check_images, check_positive_integer, check_shape, evaluating, first_tensor, seeded
+from vaelib.networks import check_images, check_positive_integer, evaluating, first_tensor, seeded
 
 __all__ = ["VAE", "ElboTerms", "LatentVariableModel", "Posterior"]
 
@@ -26,13 +27,12 @@ class LatentVariableModel(nn.Module):
         self, config: dict[str, Any], draw: torch.Generator, encoder: nn.Module | None, decoder: nn.Module | None
     ) -> None:
         super().__init__()
-        latent_dim = check_positive_integer("latent_dim", config["latent_dim"])
-        condition_dim = config.get("condition_dim", 0)
-        self.data_shape, self.latent_dim = check_shape("data_dim", config["data_dim"]), latent_dim
-        self.data_dim = self.data_shape[0] if len(self.data_shape) == 1 else self.data_shape
-        size, hidden, act = math.prod(self.data_shape), tuple(config["hidden_dims"]), config["activation"]
-        self._encoder_shape = (size,) if encoder is None else self.data_shape
-        self._decoder_unseen = decoder is not None
+        self.data_shape = shape = networks.check_shape("data_dim", config["data_dim"])
+        self.latent_dim = latent_dim = check_positive_integer("latent_dim", config["latent_dim"])
+        self.data_dim = shape[0] if len(shape) == 1 else shape
+        size, condition_dim, act = math.prod(shape), config.get("condition_dim", 0), config["activation"]
+        hidden = networks.check_widths("hidden_dims", config["hidden_dims"])
+        self._encoder_shape, self._decoder_unseen = (size,) if encoder is None else shape, decoder is not None
         self.encoder = parts.network("encoder", encoder, (size + condition_dim, *hidden, 2 * latent_dim), act, draw)
         self.decoder = parts.network("decoder", decoder, (latent_dim + condition_dim, *hidden[::-1], size), act, draw)
         self.likelihood = parts.named(config["likelihood"], config["sigma"])
@@ -94,7 +94,7 @@ class LatentVariableModel(nn.Module):
         Shapes:
             ``(..., K)``, or ``(..., batch, K)`` with the conditions of a batch -> ``(..., *data_dim)``.
         """
-        parts.check_codes(z, self.latent_dim)
+        z = parts.checked_codes(z, self.latent_dim, first_tensor(self))
         return self._decoded(z, self._checked_condition(y, z, codes=True))
 
     def mean(self, decoded: Tensor) -> Tensor:
@@ -172,7 +172,7 @@ class LatentVariableModel(nn.Module):
 
     def _decoded(self, z: Tensor, y: Tensor | None) -> Tensor:
         decoded = parts.run_decoder(self.decoder, z if y is None else parts.beside(z, y), self.data_shape)
-        if self._decoder_unseen:
+        if self._decoder_unseen and decoded.numel():
             self._decoder_unseen = False
             parts.warn_of_probabilities(decoded, self.likelihood)
         return decoded
