@@ -37,7 +37,9 @@ def check_length(name: str, texts: Sequence[str] | None, wanted: int, what: str)
 
 
 def checked_images(images: Any, vmin: float, vmax: float) -> NDArray[Any]:
-    """Return images, also those of ImageData, as (N, H, W) floats; far outside vmin to vmax they are warned about.
+    """Return images, also those of ImageData, as floats (N, H, W) or, in colour, (N, H, W, 3).
+
+    Far outside vmin to vmax they are warned about.
 
     Raises:
         ValueError: for other shapes, no image, NaN, infinity, or whole numbers above vmax.
@@ -50,8 +52,10 @@ def checked_images(images: Any, vmin: float, vmax: float) -> NDArray[Any]:
         if side * side != tiles.shape[1]:
             raise ValueError(f"{tiles.shape[1]} pixels are no square image: reshape to (N, height, width) first")
         tiles = tiles.reshape(-1, side, side)
-    if tiles.ndim != 3:
-        raise ValueError(f"images have shape {tiles.shape}, but the grid takes (N, H, W), (N, 1, H, W) or (N, D)")
+    if tiles.ndim == 4 and tiles.shape[1] == 3:
+        tiles = np.moveaxis(tiles, 1, 3)
+    elif tiles.ndim != 3:
+        raise ValueError(f"images have shape {tiles.shape}, but the grid takes (N, H, W), (N, 1 or 3, H, W) or (N, D)")
     if tiles.size == 0:
         raise ValueError(f"there is no image to show: the shape is {tiles.shape}")
     if np.issubdtype(tiles.dtype, np.integer) and tiles.max() > vmax:

@@ -63,7 +63,7 @@ def image_grid(
     """Show images as the tiles of one picture, row by row, all on the same grey scale from vmin to vmax.
 
     Args:
-        images: ``(N, H, W)``, ``(N, 1, H, W)`` or ``(N, D)`` with D a square, or ImageData.
+        images: ``(N, H, W)``, ``(N, 1, H, W)``, in colour ``(N, 3, H, W)``, ``(N, D)`` with D a square, or ImageData.
         columns: tiles in a row, about the root of N unless given.
         titles: N texts, one above each tile.
         row_labels: one text a row.
@@ -77,7 +77,7 @@ def image_grid(
         ValueError: for other shapes, for no image, for NaN or infinite pixels, for whole-number pixels above vmax.
     """
     tiles = checked_images(images, vmin, vmax)
-    n, height, width = tiles.shape
+    n, height, width = tiles.shape[:3]
     columns = int(np.ceil(np.sqrt(n))) if columns is None else columns
     if columns < 1:
         raise ValueError(f"columns must be at least 1, not {columns!r}")
@@ -89,12 +89,15 @@ def image_grid(
 
     step_y, step_x = height + gap + head, width + gap
     # What no tile covers stays NaN, which imshow leaves blank.
-    picture = np.full((rows * step_y - gap, columns * step_x - gap), np.nan)
+    picture = np.full((rows * step_y - gap, columns * step_x - gap, *tiles.shape[3:]), np.nan)
     corners = [(row * step_y + head, column * step_x) for row in range(rows) for column in range(columns)][:n]
     for tile, (top, left) in zip(tiles, corners, strict=True):
         picture[top : top + height, left : left + width] = tile
 
-    ax = _pixel_axes(picture.shape, step_x) if ax is None else ax
+    ax = _pixel_axes(picture.shape[:2], step_x) if ax is None else ax
+    if picture.ndim == 3:  # in colour, imshow knows neither vmin and vmax nor NaN: what is blank gets an opacity of 0
+        levels = np.clip((picture - vmin) / (vmax - vmin), 0, 1)
+        picture = np.dstack([np.nan_to_num(levels), ~np.isnan(picture[..., 0])])
     ax.imshow(picture, cmap=cmap, vmin=vmin, vmax=vmax, interpolation="nearest")
     ax.grid(False)
     ax.spines[:].set_visible(False)

@@ -89,6 +89,20 @@ def test_image_grid_holds_every_pixel_in_its_tile_whatever_the_shape(shape, kind
     assert np.isnan(picture.filled(np.nan)[8]).all()
 
 
+def test_image_grid_holds_every_pixel_of_images_in_colour_and_is_blank_between_them():
+    images = np.random.default_rng(0).random((5, 3, 8, 6))
+    for vmin, vmax in ((0, 1), (-1, 3)):
+        picture = figures.image_grid(images, columns=3, vmin=vmin, vmax=vmax).get_images()[0].get_array()
+        assert picture.shape == (17, 20, 4)
+        blank = np.ones((17, 20), dtype=bool)
+        for k in range(5):
+            place = slice(9 * (k // 3), 9 * (k // 3) + 8), slice(7 * (k % 3), 7 * (k % 3) + 6)
+            expected = (np.moveaxis(images[k], 0, 2) - vmin) / (vmax - vmin)
+            np.testing.assert_allclose(picture[place][..., :3], expected)
+            blank[place] = False
+        assert np.array_equal(picture[..., 3] == 0, blank)
+
+
 def test_image_grid_is_one_axes_with_one_grey_scale_for_all_images():
     ax = figures.image_grid(np.stack([np.full((4, 4), 0.2), np.full((4, 4), 0.9)]))
     assert ax.figure.axes == [ax] and len(ax.get_images()) == 1
@@ -125,7 +139,7 @@ def test_image_grid_labels_each_tile_and_each_row():
     ("images", "keywords", "message"),
     [
         (np.zeros((3, 500)), {}, "500 pixels are no square image"),
-        (np.zeros((3, 3, 8, 8)), {}, r"\(N, 1, H, W\)"),
+        (np.zeros((3, 8, 8, 3)), {}, r"\(N, 1 or 3, H, W\)"),
         (np.zeros(64), {}, r"\(64,\)"),
         (np.zeros((0, 8, 8)), {}, "no image"),
         (np.full((1, 8, 8), 255, dtype=np.uint8), {}, "divide by 255"),
