@@ -1,5 +1,6 @@
 """The content of a thing as a hash: equal content gives an equal hash, in any process."""
 
+import copyreg
 import dis
 import functools
 import hashlib
@@ -213,6 +214,8 @@ class _Walk:
             yield from self.parts(_members(value))
         elif isinstance(value, FunctionType) and not _known(str(value.__module__)):
             yield from self.parts(_of_a_function(value))
+        elif hasattr(value, "__wrapped__") and not isinstance(value, FunctionType):  # functools.lru_cache
+            yield from self.parts(value.__wrapped__)
         elif inspect.isroutine(value) or isinstance(value, np.ufunc):
             yield _full_name(value).encode()
             # A method of a built-in object, such as settings.get, or a function that a library made on demand.
@@ -220,8 +223,6 @@ class _Walk:
             yield from self.several([] if isinstance(owner, ModuleType) else [owner])
             made = "<locals>" in value.__qualname__ if isinstance(value, FunctionType) else False
             yield from self.several(map(_content, (value.__closure__ or ()) if made else ()))
-        elif hasattr(value, "__wrapped__"):  # functools.lru_cache
-            yield from self.parts(value.__wrapped__)
         elif isinstance(value, nn.Module):
             yield from self.several((model_pieces(value), value.state_dict()))
         else:
@@ -231,7 +232,8 @@ class _Walk:
 def _pickled(value: Any) -> list[Any]:
     """Return what a pickle of an object would hold."""
     try:
-        found = value.__reduce_ex__(2)
+        registered = copyreg.dispatch_table.get(type(value))
+        found = registered(value) if registered else value.__reduce_ex__(2)
     except Exception as error:
         raise Unknown(f"a {type(value).__name__}") from error
     if isinstance(found, str):

@@ -70,7 +70,7 @@ def differences(
             elif was != now:
                 wrong.append(key)
         unknown += [f"{name} ({', '.join(sorted(reasons))})"] if reasons else []
-        where = f" ({', '.join(wrong)})" if any(wrong) else ""
+        where = f" ({', '.join(filter(None, wrong))})" if any(wrong) else ""
         different += [f"{name}: not the same here{where}"] if wrong else []
     return different, unknown, lost
 
