@@ -1,15 +1,19 @@
 """What the plot functions accept: arrays and tensors, checked before anything is drawn."""
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vaelib._notices import warn
+from vaelib._pixels import divided
+
 
 def as_array(values: Any) -> NDArray[Any]:
-    """Return values as an array, tensors too."""
+    """Return values as an array, tensors too; what is masked becomes NaN."""
+    if isinstance(values, np.ma.MaskedArray):
+        return np.ma.filled(values.astype(np.float64), np.nan)
     # A tensor that requires a gradient or lives on a GPU does not turn into an array by itself.
     return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
 
@@ -50,24 +54,29 @@ def checked_images(images: Any, vmin: float, vmax: float) -> NDArray[Any]:
     if tiles.ndim == 2:
         side = int(np.sqrt(tiles.shape[1]))
         if side * side != tiles.shape[1]:
-            raise ValueError(f"{tiles.shape[1]} pixels are no square image: reshape to (N, height, width) first")
+            raise ValueError(
+                f"{tiles.shape[1]} pixels are no square image: reshape to (N, height, width) first; one image alone is "
+                "images[None]"
+            )
         tiles = tiles.reshape(-1, side, side)
     if tiles.ndim == 4 and tiles.shape[1] == 3:
         tiles = np.moveaxis(tiles, 1, 3)
     elif tiles.ndim != 3:
-        raise ValueError(f"images have shape {tiles.shape}, but the grid takes (N, H, W), (N, 1 or 3, H, W) or (N, D)")
+        message = f"images have shape {tiles.shape}, but the grid takes (N, H, W), (N, 1 or 3, H, W) or (N, D)"
+        last = tiles.ndim == 4 and tiles.shape[3] in (1, 3)
+        raise ValueError(message + (": the channels come last, call numpy.moveaxis(images, 3, 1)" if last else ""))
     if tiles.size == 0:
         raise ValueError(f"there is no image to show: the shape is {tiles.shape}")
     if np.issubdtype(tiles.dtype, np.integer) and tiles.max() > vmax:
-        raise ValueError(f"whole-number pixels up to {tiles.max()} are above vmax = {vmax:g}: divide by 255")
+        top = int(tiles.max())
+        raise ValueError(f"whole-number pixels up to {top} are above vmax = {vmax:g}: {divided(top)}")
     check_finite("images", tiles)
     low, high, beyond = float(tiles.min()), float(tiles.max()), vmax - vmin
     if low < vmin - beyond or high > vmax + beyond:
-        warnings.warn(
-            f"pixels reach from {low:.3g} to {high:.3g}, far outside vmin = {vmin:g} to vmax = {vmax:g}, and "
-            "are cut off there: if they are logits, show model.mean(decoded)",
-            UserWarning,
-            stacklevel=3,
+        whole = low >= 0 and bool((tiles == np.round(tiles)).all())
+        warn(
+            f"pixels reach from {low:.3g} to {high:.3g}, far outside vmin = {vmin:g} to vmax = {vmax:g}, and are cut "
+            f"off there: {divided(high) if whole else 'if they are logits, show model.mean(decoded)'}"
         )
     return tiles.astype(np.float64)
 

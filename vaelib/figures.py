@@ -63,7 +63,8 @@ def image_grid(
     """Show images as the tiles of one picture, row by row, all on the same grey scale from vmin to vmax.
 
     Args:
-        images: ``(N, H, W)``, ``(N, 1, H, W)``, in colour ``(N, 3, H, W)``, ``(N, D)`` with D a square, or ImageData.
+        images: ``(N, H, W)``, ``(N, 1, H, W)``, in colour ``(N, 3, H, W)``, ``(N, D)`` with D a square, or ImageData;
+            two dimensions are always rows of pixels, and one image alone is ``image[None]``.
         columns: tiles in a row, about the root of N unless given.
         titles: N texts, one above each tile.
         row_labels: one text a row.
