@@ -1,5 +1,7 @@
 """What is accepted where images are: one door for training, evaluation, codes and figures."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -7,12 +9,12 @@ import torch
 from torch import Tensor
 
 from vaelib._notices import warn
-from vaelib._pixels import as_tensor, check_finite
+from vaelib._pixels import as_tensor, check_finite, check_float_pixels
 from vaelib.data import ImageData
 from vaelib.networks import first_tensor
 
 __all__ = ["Array", "Images", "as_tensor", "images_and_labels", "in_own_type", "training_examples"]
-__all__ += ["validation_examples"]
+__all__ += ["naming_types", "validation_examples"]
 
 Array = Tensor | np.ndarray
 Images = ImageData | Array
@@ -31,6 +33,26 @@ def in_own_type(model: Any, images: Tensor) -> Tensor:
     if hasattr(model, "check") or not like.is_floating_point():
         return images
     return images.to(like.dtype) if images.is_floating_point() or images.dtype == torch.bool else images
+
+
+@contextmanager
+def naming_types(x: Tensor) -> Iterator[None]:
+    """Say what to do about images of a whole-number type where a model of the reader's own fails on them.
+
+    A model without ``check`` may take such images, so that they are not refused before.
+
+    Raises:
+        ValueError: for a failure that PyTorch puts down to a type, such as that of a linear layer.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "type" in str(error):
+            try:
+                check_float_pixels(x)
+            except ValueError as named:
+                raise named from error
+        raise
 
 
 def training_examples(model: Any, data: Images, y: Array | None) -> tuple[Tensor, Tensor | None]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vaelib import _progress
-from vaelib._inputs import Array, Images, as_tensor, images_and_labels, in_own_type
+from vaelib._inputs import Array, Images, as_tensor, images_and_labels, in_own_type, naming_types
 from vaelib._notices import warn
 from vaelib._objectives import about_a_negative_kl, objective_of, per_example
 from vaelib.contract import ElboTerms, encoded, needed
@@ -55,7 +55,7 @@ def mean_elbo(model: Any, images: Images, y: Array | None = None, generator: tor
     if generator is None:
         generator = _same_noise(model)
     total, kl = 0.0, 0.0
-    with evaluating(model):
+    with evaluating(model), naming_types(x):
         for batch in _batches(model, x, y, _ROWS):
             # On the CPU: an Apple GPU has no float64.
             found = bound(model, batch[0], batch[1] if len(batch) > 1 else None, 0, generator)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vaelib import checkpoints
 from vaelib._devices import choose_device
 from vaelib._guards import TrainingError, training_mode, unchanged_by_failure
-from vaelib._inputs import Array, Images, training_examples, validation_examples
+from vaelib._inputs import Array, Images, naming_types, training_examples, validation_examples
 from vaelib._interrupt import interruption
 from vaelib._objectives import batch_means, objective_of
 from vaelib._progress import Bar
@@ -88,6 +88,8 @@ def fit(
     device, trained in place in train mode, and put back. The first run of a fresh model starts its decoder at the mean
     image.
 
+    What looks wrong is warned about: parameters that get no gradient, a negative KL, an objective that runs off.
+
     Ctrl-C (the stop button) ends training after the step under way: model, history and checkpoint agree, and
     ``history.interrupted`` is True. A second Ctrl-C raises KeyboardInterrupt at once.
 
@@ -101,9 +103,9 @@ def fit(
         learning_rate: the highest rate of the schedule.
         schedule: "linear" (10% of the steps up from 0, then down to 0) or None (constant).
         objective: ``(model, x, y, step, generator) -> (batch,)`` or ElboTerms, maximised in place of the ELBO.
-        transform: ``(x, generator) -> x`` on each training batch, such as `vaelib.data.binarize`.
-        validation: images on which the ELBO is measured after each epoch, in eval mode and always with the same noise;
-            a pair of images and conditions where y replaces the labels.
+        transform: ``(x, generator) -> x`` on each training batch, such as `vaelib.data.binarize`; each is checked.
+        validation: images on which the ELBO is measured after each epoch, in eval mode and always with the same noise,
+            as they are, without the transform; a pair of images and conditions where y replaces the labels.
         device: "auto" (CUDA, then MPS, then CPU) or a name.
         seed: seeds the order of the data and the noise; that of layers such as Dropout too.
         checkpoint: a file, written after each epoch and on interruption; a run that finds it goes on from there, on a
@@ -111,7 +113,7 @@ def fit(
         progress: show one line with both terms of the ELBO.
 
     Raises:
-        ValueError: for settings or data that can't be right.
+        ValueError: for settings or data that can't be right, or what a transform or an objective returns.
         TypeError: for a model without ``elbo`` or ``loss``, or for data that are no images.
         CheckpointError: for a checkpoint of another run, or one that another run is writing.
         TrainingError: when a term or a gradient is no longer finite (epoch, batch and term are named, the weights are
@@ -141,6 +143,7 @@ def fit(
         stack.callback(model.to, home)
         stack.enter_context(training_mode(model.to(place), settings["seed"], place))
         run = Run(model, examples, held_out, settings, maximised, transform, place, objective)
+        stack.enter_context(naming_types(run.x))
         stack.enter_context(unchanged_by_failure(run))
         run.start(checkpoint)
         stopped = stack.enter_context(interruption())
