@@ -386,6 +386,28 @@ def test_no_page_is_wider_than_a_small_phone(browser: Browser, site: Path) -> No
     assert {path: width for path, width in widths.items() if width > 320} == {}
 
 
+CODE = """() => {
+    for (const folded of document.querySelectorAll("details")) folded.open = true;
+    return [...document.querySelectorAll(".cell_input pre")]
+        .filter((code) => code.checkVisibility())
+        .map((code) => [code.scrollWidth - code.clientWidth, code.textContent.trim().split("\\n")[0]]);
+}"""
+
+
+@pytest.mark.parametrize("width", [1280, 1920])
+def test_no_code_is_cut_off_on_a_desktop(browser: Browser, site: Path, width: int) -> None:
+    reader = Reader(browser, site.as_uri(), width=width)
+    seen = [
+        (path, *each)
+        for path in pages(site)
+        if path.startswith("notebooks/")
+        for each in reader.open(path).evaluate(CODE)
+    ]
+    reader.context.close()
+    assert len(seen) > 600  # the cells of all chapters, those in folded solutions too
+    assert [each for each in seen if each[1] > 0] == []
+
+
 @pytest.mark.parametrize("first", ["index.html", "notebooks/00_start_here.html"])
 def test_the_first_pages_weigh_at_most_1500_kilobytes_over_the_wire(browser: Browser, site: Path, first: str) -> None:
     reader = Reader(browser, site.as_uri())
