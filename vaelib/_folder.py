@@ -9,7 +9,7 @@ import re
 import stat
 import unicodedata
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ def read(
         DataError: for a bad argument, no picture, or, without skip_broken, pictures that can't be read, by their names.
     """
     folder, wanted = _checked_folder(path), _checked_classes(classes)
+    by_class = bool(wanted) or bool(classes)
     ground = _checked_look(size, colour, fit, background)
     found = list(_files(folder))
     images = np.empty((len(found), *ground.shape), np.float32)
@@ -64,14 +65,14 @@ def read(
     for file, obstacle in found:
         parts = file.relative_to(folder).parts
         name = "/".join(parts).encode("utf-8", "backslashreplace").decode() or "."
-        its_class = unicodedata.normalize("NFC", parts[0]) if classes is not False and len(parts) > 1 else None
+        its_class = unicodedata.normalize("NFC", parts[0]) if by_class and len(parts) > 1 else None
         try:
             picture, problem, said = _try_to_open(file, obstacle, colour, background)
         except _NoPicture:
             continue
         if its_class is not None:
             seen.add(its_class)
-        if classes is not False:
+        if by_class:
             problem = problem or _misplaced(its_class, wanted)
         if problem or picture is None:
             broken.append(f"{name}: {problem}")
@@ -86,7 +87,7 @@ def read(
         "name": folder.resolve().name,
         "images": torch.from_numpy(images[: len(of_class)]),
         "labels": torch.tensor(labels, dtype=torch.int64),
-        "classes": tuple(names) if classes is not False else None,
+        "classes": tuple(names) if by_class else None,
     }
 
 
@@ -97,7 +98,7 @@ def _checked_folder(path: str | os.PathLike[str]) -> Path:
     folder = Path(os.path.expanduser(os.fsdecode(path)))
     if not os.fsdecode(path):
         raise DataError("the path is empty: give the folder that the pictures lie in ('.' for this one)")
-    if not folder.exists():
+    if not os.path.exists(folder):  # Path.exists would raise for a folder that must not be looked into
         raise DataNotFoundError(f"there is no folder {folder} (from {Path.cwd()})")
     if not folder.is_dir():
         raise DataError(f"{folder} is a file: give the folder that it lies in (an archive has to be unpacked first)")
@@ -108,8 +109,9 @@ def _checked_classes(classes: bool | Sequence[str]) -> list[str]:
     """Return the names that were given, in that order; none for True and False."""
     if isinstance(classes, bool | np.bool_):
         return []
-    names = [unicodedata.normalize("NFC", str(each)) for each in classes]
-    if isinstance(classes, str) or not names or len(set(names)) < len(names):
+    several = isinstance(classes, Iterable) and not isinstance(classes, str)
+    names = [unicodedata.normalize("NFC", str(each)) for each in classes] if several else []
+    if not names or len(set(names)) < len(names):
         raise DataError(f"classes is {classes!r}: give True, or a list of the subfolders' names, each once")
     return names
 
@@ -191,8 +193,9 @@ def _try_to_open(file: Path, obstacle: str, colour: bool, background: str) -> tu
     try:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # twice as many pixels are an error
-            return _open(file, colour, background), "", [str(each.message) for each in said]
+            picture = _open(file, colour, background)
+        # What else is said is for programmers, or of a large picture: one that is twice as large is an error.
+        return picture, "", [str(each.message) for each in said if issubclass(each.category, UserWarning)]
     except _NoPicture:
         raise
     except Exception as error:  # Pillow raises whatever a damaged file has led it to
@@ -228,18 +231,13 @@ def _open(file: Path, colour: bool, background: str) -> Image.Image:
 
 def _scale(opened: Image.Image) -> tuple[int, bool]:
     """Return what is white in a picture of more than 8 bits, 0 for others, and whether it is a negative."""
-    if opened.mode == "F":
-        return 1, False
-    if not opened.mode.startswith("I"):
+    if opened.mode != "F" and not opened.mode.startswith("I"):
         return 0, False
-    if opened.format != "TIFF":
-        return 65535, False
-    if opened.mode == "I":
-        raise DataError(
-            "has whole numbers of 32 bits or with a sign, of which nobody knows what is white: save 16 bits"
-        )
-    tags = opened.tag_v2  # type: ignore[attr-defined]
-    return 2 ** int(tags[BITS][0]) - 1, tags[PHOTOMETRIC] == 0
+    tags = opened.tag_v2 if opened.format == "TIFF" else {}  # type: ignore[attr-defined]
+    if opened.mode == "I" and tags:
+        raise DataError("has 32 bits or a sign, and nobody knows which number is white: save it with 16 bits")
+    white = 1 if opened.mode == "F" else 2 ** int(tags.get(BITS, (16,))[0]) - 1
+    return white, tags.get(PHOTOMETRIC) == 0
 
 
 def _deep(picture: Image.Image, white: int, inverted: bool) -> Image.Image:
