@@ -134,11 +134,15 @@ def _of_a_function(value: FunctionType) -> dict[str, Any]:
 def fields_of(module: nn.Module) -> dict[str, Any]:
     """Return what a module holds besides parameters, buffers, layers and what every module has.
 
-    What a library's layer keeps for itself, under names with an underscore, follows from the rest and its weights.
+    What a library's layer keeps for itself, under names with an underscore, follows from the rest and its weights; so
+    such a name counts only where code of the reader's own has it.
     """
-    hidden = "_" if of_a_library(type(module)) else "\n"
+    methods = [member for member in _members(type(module)).values() if isinstance(member, FunctionType)]
+    own = set().union(*(_attributes(method.__code__) for method in methods))
     return {
-        key: each for key, each in vars(module).items() if key not in _EVERY_MODULE_HAS and not key.startswith(hidden)
+        key: value
+        for key, value in vars(module).items()
+        if key not in _EVERY_MODULE_HAS and (key in own or not key.startswith("_"))
     }
 
 
@@ -221,8 +225,8 @@ class _Walk:
             # A method of a built-in object, such as settings.get, or a function that a library made on demand.
             owner = getattr(value, "__self__", None)
             yield from self.several([] if isinstance(owner, ModuleType) else [owner])
-            made = "<locals>" in value.__qualname__ if isinstance(value, FunctionType) else False
-            yield from self.several(map(_content, (value.__closure__ or ()) if made else ()))
+            if isinstance(value, FunctionType) and "<locals>" in value.__qualname__:
+                yield from self.several(map(_content, value.__closure__ or ()))
         elif isinstance(value, nn.Module):
             yield from self.several((model_pieces(value), value.state_dict()))
         else:

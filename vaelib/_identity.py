@@ -120,7 +120,7 @@ def unlike(saved: dict[str, Any] | None, model: nn.Module) -> tuple[list[str], l
     found = found or config_differences(saved.get("layers", own["layers"]), own["layers"])
     there, here = saved.get("fields", own["fields"]), own["fields"]
     settings = {path(name, key) for name, each in model.named_modules() for key in _constructed(each)}
-    problems, doubts = list(found), []
+    problems, doubts = list(found), list[str]()
     for key in {} if found else {**there, **here}:
         (text, mark), (text_here, mark_here) = there.get(key, ["nothing", ""]), here.get(key, ["nothing", ""])
         if text != text_here:
@@ -173,5 +173,6 @@ def _constructed(module: nn.Module) -> set[str]:
     """Return the fields that are settings: all of a library's layer, else those that a constructor takes by name."""
     if of_a_library(type(module)):
         return set(fields_of(module))
-    takes = {name for kind in type(module).__mro__ for name in inspect.signature(kind.__init__).parameters}
+    makers = [vars(kind)["__init__"] for kind in type(module).__mro__ if "__init__" in vars(kind)]
+    takes = {name for maker in makers for name in inspect.signature(maker).parameters}
     return {key for key in fields_of(module) if key.removeprefix("_") in takes}

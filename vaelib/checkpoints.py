@@ -91,7 +91,7 @@ def restore(path: str | os.PathLike[str], model: nn.Module) -> tuple[dict[str, A
     header, weights, state = _read(path)
     own = model.state_dict()
     _move_log_sigma(weights, own)
-    problems, doubts = _differences(weights, own), []
+    problems, doubts = _differences(weights, own), list[str]()
     if not problems:
         # The same sizes may hold another activation or likelihood, whose weights mean something else.
         problems, doubts = unlike(header.get("made"), model)

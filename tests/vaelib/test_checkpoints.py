@@ -1,5 +1,6 @@
 """A checkpoint gives back exactly what was saved, or raises and changes nothing (faults 34 to 41)."""
 
+import argparse
 import hashlib
 import json
 import math
@@ -7,16 +8,22 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
+import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import safetensors
 import safetensors.torch
 import torch
 from torch import nn
 
-from vaelib import checkpoints
+from vaelib import _identity, checkpoints
 from vaelib.checkpoints import CheckpointError
+from vaelib.vae import VAE
 
 # A child process that saves for ever: weights and state of one save carry the same number.
 ENDLESS_SAVING = """
@@ -312,7 +319,251 @@ def test_sizes_that_would_broadcast_are_refused(path: Path) -> None:
         checkpoints.load(path, Tiny(2))
 
 
+# What no weight's shape tells
+
+
+def zeros(model: nn.Module) -> nn.Module:
+    with torch.no_grad():
+        for each in (*model.parameters(), *model.buffers()):
+            each.zero_()
+    return model
+
+
+class Skip(nn.Module):
+    """A module as a reader would write it: a flag, a function, and a counter that goes on by use."""
+
+    def __init__(self, skip: bool = True, act: Callable[[torch.Tensor], torch.Tensor] = torch.relu) -> None:
+        super().__init__()
+        self.layer, self._skip, self.act, self.calls = nn.Linear(3, 3), skip, act, 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return self.act(self.layer(x)) + (x if self._skip else 0)
+
+
+class OnlyTwo(nn.Module):
+    """Runs two of the layers that it has."""
+
+    def __init__(self, layers: nn.Sequential) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers[1](self.layers[0](x))
+
+
+class Halved(VAE):
+    """A VAE that decodes in a way of its own."""
+
+    def decode(self, z: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
+        return super().decode(z, y) / 2
+
+
+def attention(heads: int, batch_first: bool = True) -> nn.Module:
+    return nn.TransformerEncoderLayer(8, heads, 16, 0.0, batch_first=batch_first)
+
+
+OTHERS: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module], str]] = {
+    "slope": (lambda: nn.LeakyReLU(0.01), lambda: nn.LeakyReLU(0.9), "negative_slope: 0.01 there, 0.9 here"),
+    "padding": (
+        lambda: nn.Sequential(nn.Conv2d(1, 1, 3, padding=1)),
+        lambda: nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular")),
+        "0.padding_mode: 'zeros' there, 'circular' here",
+    ),
+    "stride": (
+        lambda: nn.Conv2d(1, 1, 3, stride=1),
+        lambda: nn.Conv2d(1, 1, 3, stride=2),
+        r"stride: \[1, 1\] there, \[2, 2\] here",
+    ),
+    "eps": (lambda: nn.LayerNorm(3), lambda: nn.LayerNorm(3, eps=0.1), "eps: 1e-05 there, 0.1 here"),
+    "groups": (lambda: nn.GroupNorm(1, 4), lambda: nn.GroupNorm(2, 4), "num_groups: 1 there, 2 here"),
+    "running means": (
+        lambda: nn.BatchNorm1d(3, affine=False, track_running_stats=True),
+        lambda: nn.BatchNorm1d(3, eps=0.5, affine=False, track_running_stats=True),
+        "eps: 1e-05 there, 0.5 here",
+    ),
+    "heads": (lambda: attention(2), lambda: attention(4), "self_attn.num_heads: 2 there, 4 here"),
+    "order of axes": (lambda: attention(2), lambda: attention(2, False), "self_attn.batch_first: True there, False"),
+    "shape": (
+        lambda: nn.Unflatten(1, (2, 3)),
+        lambda: nn.Unflatten(1, (3, 2)),
+        r"unflattened_size: \[2, 3\] there, \[3, 2\] here",
+    ),
+    "flag": (Skip, lambda: Skip(False), "_skip: True there, False here"),
+    "function": (Skip, lambda: Skip(act=torch.tanh), "act: relu there, tanh here"),
+    "flag deep in a VAE": (
+        lambda: VAE(4, (3,), 2, encoder=nn.Sequential(nn.Linear(4, 3), Skip(), nn.Linear(3, 4))),
+        lambda: VAE(4, (3,), 2, encoder=nn.Sequential(nn.Linear(4, 3), Skip(False), nn.Linear(3, 4))),
+        "encoder.1._skip: True there, False here",
+    ),
+    "kind of a layer": (
+        lambda: nn.Sequential(nn.Linear(3, 3), nn.GELU()),
+        lambda: nn.Sequential(nn.Linear(3, 3), nn.Softsign()),
+        "1: 'GELU' there, 'Softsign' here",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_setting_that_no_weight_s_shape_tells_is_refused_by_name(path: Path, name: str) -> None:
+    first, second, said = OTHERS[name]
+    checkpoints.save(path, first())
+    other = zeros(second())
+    with pytest.raises(CheckpointError, match=rf"do not fit this .*\n  {said}(?s:.*)\nBuild the model as it was"):
+        checkpoints.load(path, other)
+    assert all(not each.any() for each in other.state_dict().values())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        checkpoints.load(path, zeros(first()))  # the remedy
+
+
+def test_weights_go_into_the_same_architecture_however_it_was_trained_and_seeded(path: Path) -> None:
+    def build(rate: float, seed: int) -> VAE:
+        inner = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3, momentum=rate), nn.ReLU(rate > 0), nn.Dropout(rate))
+        encoder = nn.Sequential(inner, nn.Linear(3, 4))
+        encoder.register_module("unused", nn.LSTM(3, 4, num_layers=2, dropout=rate))
+        return VAE(4, (3,), 2, seed=seed, encoder=OnlyTwo(encoder))
+
+    trained = build(0.5, 1)
+    trained.elbo(torch.rand(5, 4))
+    trained.eval().requires_grad_(False)
+    checkpoints.save(path, trained)
+    other = build(0.0, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # Another rate of Dropout, as for going on more gently, changes no number that a trained model gives.
+        checkpoints.load(path, other)
+    assert same(weights(other), weights(trained))
+
+
+def test_what_changes_by_use_and_code_are_warned_about(path: Path) -> None:
+    skip, vae = Skip(), VAE(4, (3,), 2)
+    skip(torch.ones(2, 3))
+    checkpoints.save(path, skip)
+    fresh = Skip()
+    with pytest.warns(UserWarning, match="may compute something else .* calls: 1 there, 0 here"):
+        checkpoints.load(path, fresh)
+    assert same(weights(fresh), weights(skip))
+    checkpoints.save(path, vae)
+    with pytest.warns(UserWarning, match=r"fit this Halved, but .*: Halved\.decode$"):
+        checkpoints.load(path, Halved(4, (3,), 2, seed=1))
+    vae.decode = Halved(4, (3,), 2).decode  # type: ignore[method-assign]
+    with pytest.warns(UserWarning, match="decode: nothing there, decode here"):
+        checkpoints.load(path, vae)
+
+
+def test_what_can_t_be_compared_is_warned_about(path: Path) -> None:
+    def build() -> Skip:
+        skip = Skip()
+        skip.lock = threading.Lock()  # type: ignore[assignment]
+        return skip
+
+    checkpoints.save(path, build())
+    with pytest.warns(UserWarning, match=r"may compute something else .* lock \(a lock\)$"):
+        checkpoints.load(path, build())
+
+
+def test_code_of_another_version_of_python_is_warned_about_once_and_loads(path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 99, 0))
+    checkpoints.save(path, Skip())
+    plain = path.with_name("plain")
+    checkpoints.save(plain, VAE(4, (3,), 2))
+    monkeypatch.undo()
+    with pytest.warns(UserWarning) as caught:
+        checkpoints.load(path, Skip())
+    assert [str(each.message).rpartition(": ")[2] for each in caught] == ["code, which another version of Python wrote"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        checkpoints.load(plain, VAE(4, (3,), 2))
+
+
+@pytest.mark.parametrize("lacking", ["made", "fields", "code"])
+def test_a_file_of_an_earlier_version_that_says_less_loads(path: Path, lacking: str, monkeypatch) -> None:
+    def less(model: nn.Module) -> dict[str, Any] | None:
+        made = _identity.made_of(model)
+        return None if lacking == "made" else {key: made[key] for key in made if key not in (lacking, "python")}
+
+    monkeypatch.setattr(checkpoints, "made_of", less)
+    checkpoints.save(path, Skip())
+    monkeypatch.undo()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        checkpoints.load(path, Skip())
+        if lacking == "code":
+            with pytest.raises(CheckpointError, match="_skip"):
+                checkpoints.load(path, Skip(False))
+        else:
+            checkpoints.load(path, Skip(False))  # nothing is known
+
+
+@pytest.mark.parametrize(
+    ("config", "other", "said"),
+    [
+        ({"size": np.int64(3)}, {"size": 4}, "size: 3 there, 4 here"),
+        ({"rates": [np.float32(0.5)]}, {"rates": (0.25,)}, r"rates: \[0.5\] there, \[0.25\] here"),
+        ({"act": torch.relu}, {"act": torch.tanh}, "act: 'relu' there, 'tanh' here"),
+        ({("a", 1): 2}, {("a", 1): 3}, r"\('a', 1\): 2 there, 3 here"),
+    ],
+)
+def test_a_configuration_of_any_kind_is_compared(path: Path, config: Any, other: Any, said: str) -> None:
+    def build(config: Any) -> Tiny:
+        tiny = Tiny()
+        tiny.config = config
+        return tiny
+
+    checkpoints.save(path, build(config))
+    with pytest.raises(CheckpointError, match=said):
+        checkpoints.load(path, build(other))
+    checkpoints.load(path, build(config))
+
+
+def test_a_configuration_that_is_an_object_is_compared(path: Path) -> None:
+    def build(width: int) -> Tiny:
+        tiny = Tiny()
+        tiny.config = argparse.Namespace(width=width)  # type: ignore[assignment]
+        return tiny
+
+    checkpoints.save(path, build(3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        checkpoints.load(path, build(3))
+    with pytest.warns(UserWarning, match=r"config \(a Namespace\)"):
+        checkpoints.load(path, build(4))
+
+
 # Values and places that cannot work
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (np.int64(3), 3),
+        (np.uint8(3), 3),
+        (np.float64(0.1), 0.1),
+        (np.float32(0.5), 0.5),
+        (np.bool_(True), True),
+        ({np.int64(3): [np.float16(0.5)]}, {3: [0.5]}),
+    ],
+)
+def test_numbers_of_numpy_are_numbers(path: Path, value: object, expected: object) -> None:
+    checkpoints.save(path, Tiny(), state=value)
+    assert same(json.loads(json.dumps(checkpoints.peek(path)["state"])), json.loads(json.dumps(expected)))
+
+
+@pytest.mark.parametrize(
+    ("value", "obeyed", "remedy"),
+    [
+        (np.arange(3), torch.as_tensor(np.arange(3)), "use torch.as_tensor of it"),
+        (Path("a/b"), str(Path("a/b")), "use str of it"),
+    ],
+)
+def test_arrays_and_paths_are_named_with_what_helps_before_anything_is_written(path, value, obeyed, remedy) -> None:
+    new = path.parent / "new" / "model.safetensors"
+    with pytest.raises(TypeError, match=rf"^history\['a'\]\[0\]: a checkpoint cannot hold a .*{remedy}"):
+        checkpoints.save(new, Tiny(), history={"a": [value]})
+    assert not new.parent.exists()
+    checkpoints.save(new, Tiny(), history={"a": [obeyed]})
+    assert same(checkpoints.peek(new), {"history": {"a": [obeyed]}})
 
 
 @pytest.mark.parametrize(
@@ -362,7 +613,7 @@ def test_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
             call(tmp_path / "file" / "model.st")
 
 
-def test_missing_folder_is_made(tmp_path: Path) -> None:
+def test_missing_folders_are_made_one_in_another(tmp_path: Path) -> None:
     path = tmp_path / "läufe mit leerzeichen" / "a[1]" / "model.safetensors"
     checkpoints.save(path, Tiny(), n=1)
     assert checkpoints.peek(str(path)) == {"n": 1}
