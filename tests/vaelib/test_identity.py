@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import types
+import warnings
 from fractions import Fraction
 from pathlib import Path
 
@@ -28,8 +29,11 @@ import pytest
 import torch
 from torch import nn
 
+from vaelib import checkpoints
 from vaelib._content import Unknown, digest, of_a_library
 from vaelib._identity import changed, differences, identity
+from vaelib.checkpoints import CheckpointError
+from vaelib.training import fit
 from vaelib.vae import VAE
 
 WORDS = {"encoder", "decoder", "prior", "posterior", "evidence"}
@@ -395,7 +399,128 @@ def test_training_the_model_does_not_change_an_objective_that_holds_its_layers()
     assert changed(before, identity(model, objective=objective, method=model.elbo)) == {}
 
 
-if __name__ == "__main__":
+LOG: list[float] = []
+
+
+def logging_into_a_list(model, x, y, step, generator):
+    LOG.append(step)
+    return model.elbo(x, generator=generator)
+
+
+def logging_through_a_helper(model, x, y, step, generator):
+    noted(step)
+    return model.elbo(x, generator=generator)
+
+
+def noted(step):
+    LOG.append(step)
+
+
+class Stepping:
+    """Counts its calls in Python, and draws from a generator of its own."""
+
+    def __init__(self):
+        self.calls, self.random = 0, np.random.default_rng(0)
+
+    def __call__(self, model, x, y, step, generator):
+        self.calls += 1
+        return model.elbo(x, beta=self.random.random(), generator=generator)
+
+
+def with_beta(model, x, y, step, generator, beta):
+    return model.elbo(x, beta=beta, generator=generator)
+
+
+RESUMED = {
+    "a list that it logs into": (lambda: logging_into_a_list, "objective LOG"),
+    "a list that a helper logs into": (lambda: logging_through_a_helper, "objective noted"),
+    "a counter and a generator": (Stepping, "objective calls, objective random"),
+    "a dataclass with a factory": (lambda: Objective(Config()), None),
+    "a lambda": (lambda: lambda m, x, y, s, g: m.elbo(x, beta=float("a" in {"a", "b"}), generator=g), None),
+    "a partial": (lambda: functools.partial(with_beta, beta=2.0), None),
+}
+
+
+def trained(name, folder, epochs):
+    """Train, or go on from what is there, and return what was warned of."""
+    x = torch.rand(20, 4, generator=torch.Generator().manual_seed(0))
+    path = Path(folder) / name
+    options = {"checkpoint": path, "schedule": None, "batch_size": 10, "device": "cpu", "progress": False}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        history = fit(VAE(4, (3,), 2), x, epochs=epochs, objective=RESUMED[name][0](), **options)
+    assert history.epochs == epochs
+    return [str(each.message) for each in caught]
+
+
+def test_a_run_whose_objective_changes_itself_goes_on_in_a_new_process_and_says_what_was_lost(tmp_path):
+    said = {}
+    for epochs in ("1", "2"):
+        command = [sys.executable, __file__, str(tmp_path), epochs]
+        child = subprocess.run(
+            command, env=os.environ | {"PYTHONHASHSEED": epochs}, check=False, capture_output=True, text=True
+        )
+        assert child.returncode == 0, child.stderr
+        said[epochs] = json.loads(child.stdout)
+    assert said["1"] == {name: [] for name in RESUMED}
+    for name, (_, lost) in RESUMED.items():
+        assert len(said["2"][name]) == (lost is not None)
+        assert all(each.endswith(f"goes on with what is here: {lost}") for each in said["2"][name])
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_the_same_objects_go_on_in_the_same_process_without_a_word(name, tmp_path, monkeypatch):
+    made = RESUMED[name][0]()
+    monkeypatch.setitem(RESUMED, name, (lambda: made, None))
+    assert [trained(name, tmp_path, epochs) for epochs in (1, 2, 3)] == [[], [], []]
+    (finished,) = trained(name, tmp_path, 3)
+    assert finished.startswith("nothing was trained")
+
+
+def test_what_a_run_changed_is_still_known_when_it_has_gone_on_twice(tmp_path, monkeypatch):
+    name = "a counter and a generator"
+    for epochs, said in ((1, 0), (2, 1), (3, 1)):
+        assert len(trained(name, tmp_path, epochs)) == said
+    monkeypatch.setattr(Stepping, "__init__", lambda self: vars(self).update(calls=0, random=None))
+    with pytest.raises(CheckpointError, match=r"objective: not the same here \(Stepping.__init__\)"):
+        trained(name, tmp_path, 4)
+
+
+def test_a_model_whose_configuration_is_an_object_is_trained_saved_and_recognised(tmp_path):
+    def model(width):
+        made = Regression()
+        made.config = argparse.Namespace(width=width)
+        return made
+
+    options = {"epochs": 1, "device": "cpu", "progress": False, "checkpoint": tmp_path / "run.safetensors"}
+    fit(model(3), torch.rand(20, 2), **options)
+    assert checkpoints.peek(options["checkpoint"])["config"] == "a Namespace"
+    x = torch.rand(20, 2, generator=torch.Generator().manual_seed(0))
+    options["checkpoint"] = tmp_path / "other.safetensors"
+    fit(model(3), x, **options)
+    with pytest.warns(UserWarning, match="nothing was trained"):
+        fit(model(3), x, **options)
+    with pytest.raises(CheckpointError, match=r"model: not the same here \(config\)"):
+        fit(model(4), x, **options)
+
+
+class Regression(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = zeroed(nn.Linear(2, 2))
+
+    def loss(self, x):
+        return (self.layer(x) - x).square().sum(1)
+
+
+def zeroed(module):
+    module.apply(zero)
+    return module
+
+
+if __name__ == "__main__" and len(sys.argv) > 1:
+    print(json.dumps({name: trained(name, sys.argv[1], int(sys.argv[2])) for name in RESUMED}))
+elif __name__ == "__main__":
     hashes = {}
     for name, make in THINGS.items():
         try:
