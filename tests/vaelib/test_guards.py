@@ -1,16 +1,22 @@
 """What a reader changes and runs again: right, refused by name, or warned about; never plausible and wrong."""
 
 import math
+import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from vaelib import _devices, data, evaluation
+from vaelib import _devices, _run, data, evaluation, latent
+from vaelib._guards import CheckedTransform
+from vaelib._objectives import about_a_negative_kl
+from vaelib._pixels import check_unit_interval
+from vaelib.contract import ElboTerms
 from vaelib.cvae import CVAE
 from vaelib.data import ImageData
-from vaelib.likelihoods import Gaussian
+from vaelib.likelihoods import DiscretisedLogistic, Gaussian
 from vaelib.training import TrainingError, choose_device, fit
 from vaelib.vae import VAE
 
@@ -283,3 +289,347 @@ def test_pixels_divided_twice_are_warned_about_and_the_remedy_helps(recwarn):  #
     recwarn.clear()
     train(VAE(64, (8,), 2), (DIGITS / 255 * 255).clamp(0, 1))
     assert not recwarn.list
+
+
+class Later:
+    """A transform that does what it is given from the third batch on."""
+
+    def __init__(self, change) -> None:
+        self.change, self.calls = change, 0
+
+    def __call__(self, x, generator):
+        self.calls += 1
+        return x if self.calls < 3 else self.change(x, generator)
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_a_transform_that_goes_wrong_later_is_refused_too(name):  # FAULTS 62
+    change, error, message = TRANSFORMS[name]
+    message = message.replace("128", "32").replace("127", "31")
+    with pytest.raises(error, match=message):
+        train(VAE(16, (8,), 2), transform=Later(change), batch_size=32)
+
+
+def test_a_transform_whose_pixels_are_no_number_later_is_named_in_a_gaussian_model_too():
+    with pytest.raises(ValueError, match=r"transform returned what the model can't take: pixel \(0, 0\) is nan"):
+        train(VAE(16, (8,), 2, likelihood="gaussian"), transform=Later(TRANSFORMS["NaN"][0]), batch_size=32)
+
+
+class Elsewhere(Tensor):
+    """A tensor that says it is on a GPU."""
+
+    device = property(lambda self: torch.device("cuda"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [(lambda x: x * math.nan, "is nan"), (lambda x: x - 1, "for .-1, 1. use"), (lambda x: x * 255, "divide by 255")],
+)
+def test_on_an_accelerator_the_pixels_of_later_batches_are_checked_at_the_end_of_the_epoch(wrong, message):
+    model, x = SimpleNamespace(check=check_unit_interval), (images() > 0.5).float().as_subclass(Elsewhere)
+    first = CheckedTransform(lambda x, g: wrong(x), model, None)
+    with pytest.raises(ValueError, match=message):
+        first(x, torch.Generator())
+    batches = iter([x, wrong(x), 0.5 * x])
+    transform = CheckedTransform(lambda x, g: next(batches), model, None)
+    for _ in range(3):
+        transform(x, torch.Generator())
+    with pytest.raises(ValueError, match=f"transform returned what the model can't take: .*{message}"):
+        transform.settle(x)
+    batches = iter([x, 0.5 * x, x])
+    honest = CheckedTransform(lambda x, g: next(batches), model, None)
+    for _ in range(3):
+        honest(x, torch.Generator())
+    honest.settle(x)
+    assert honest.range is None
+
+
+def heads(n: int, frozen: bool = False) -> VAE:
+    vae = VAE(16, (8,), 2)
+    vae.heads = nn.ModuleList(nn.Linear(2, 2, bias=False).requires_grad_(not frozen) for _ in range(n))
+    return vae
+
+
+class Detached(VAE):
+    def _decoded(self, z, y):
+        return super()._decoded(z.detach(), y)
+
+
+def test_parameters_that_no_gradient_reaches_are_said_once_and_by_name():
+    with pytest.warns(UserWarning, match="no gradient reached heads.0.weight in a whole epoch") as caught:
+        train(heads(1), epochs=3)
+    assert len(caught) == 1
+    names = ", ".join(f"heads.{number}.weight" for number in range(5))
+    with pytest.warns(UserWarning, match=f"reached {names} and 2 more in a whole epoch"):
+        train(heads(7))
+    with pytest.warns(UserWarning, match=f"reached {names} in a whole epoch"):
+        train(heads(5))
+
+    def cut(m, x, y, step, g):  # a decoder that is looked at and not trained
+        with torch.no_grad():
+            decoded = m.decode(m.encode(x).mu)
+        return m.log_likelihood(x, decoded) - m.elbo(x, generator=g).kl
+
+    with pytest.warns(UserWarning, match=r"reached decoder.0.weight, decoder.0.bias, decoder.2.weight, decoder.2.bias"):
+        train(VAE(16, (8,), 2), objective=cut)
+
+
+def test_a_parameter_that_gets_a_gradient_in_some_steps_is_not_said(recwarn):
+    vae = heads(1)
+    train(vae, batch_size=32, objective=lambda m, x, y, s, g: m.elbo(x).elbo + (s == 4) * m.heads[0].weight.sum())
+    train(
+        vae, batch_size=32, objective=lambda m, x, y, s, g: m.elbo(x).elbo + (m.heads[0].weight.sum() if s == 4 else 0)
+    )
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: heads(1, frozen=True),
+        lambda: CVAE(16, 3, (8,), 2, prior="conditional"),
+        lambda: VAE(16, (), 2, likelihood="gaussian", sigma="learned"),
+        lambda: VAE(16, (8,), 2, likelihood=DiscretisedLogistic()),
+    ],
+)
+def test_frozen_parameters_and_gradients_of_zero_are_not_said(make, recwarn):
+    x, y = (images() * 255).round() / 255, torch.arange(200) % 3
+    model = make()
+    train(model, x, y=y if isinstance(model, CVAE) else None)
+    train(
+        model,
+        x,
+        y=y if isinstance(model, CVAE) else None,
+        objective=lambda m, *a: m.elbo(*a[: 1 + (a[1] is not None)], beta=0),
+    )
+    assert not recwarn.list
+
+
+def test_a_warning_is_heard_for_each_model_at_the_reader_s_own_line():
+    """Python shows the same words from the same line once in a process, where nobody asks for more."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for _ in range(2):
+            train(heads(1))
+            VAE(16, (), 2, decoder=nn.Sequential(nn.Linear(2, 16), nn.Sequential(Half()))).elbo(images(3))
+    assert [each.filename for each in caught] == [__file__] * 4
+
+
+class Half(nn.Module):
+    """All its outputs are 1/2, as a probability."""
+
+    def forward(self, x):
+        return 0 * x + 0.5
+
+
+def test_an_empty_batch_does_not_use_up_the_warning_of_probabilities():
+    vae = VAE(16, (), 2, decoder=nn.Sequential(nn.Linear(2, 16), nn.Sequential(Half())))
+    vae.reconstruct(images(0))
+    with pytest.warns(UserWarning, match="a Bernoulli likelihood takes logits"):
+        vae.elbo(images(3))
+
+
+@pytest.mark.parametrize("first", ["ElboTerms", "a tensor"])
+def test_an_objective_that_changes_its_kind_stops_before_the_weights_change(first):
+    seen, vae = [], VAE(16, (8,), 2)
+
+    def objective(m, x, y, step, g):
+        seen.append([parameter.detach().clone() for parameter in m.parameters()])
+        terms = m.elbo(x, generator=g)
+        return terms if (step < 2) == (first == "ElboTerms") else terms.elbo
+
+    with pytest.raises(TypeError, match=rf"the objective returned {first} before and .* now \(step 2\)"):
+        train(vae, batch_size=32, objective=objective)
+    assert all(torch.equal(a, b) for a, b in zip(seen[-1], vae.parameters(), strict=True))
+
+
+def test_an_objective_that_is_of_another_kind_in_validation_is_refused():
+    with pytest.raises(TypeError, match="the objective returned ElboTerms before and a tensor now"):
+        train(
+            VAE(16, (8,), 2), validation=images(20),
+            objective=lambda m, x, y, s, g: m.elbo(x) if m.training else m.elbo(x).elbo,
+        )  # fmt: skip
+
+
+def noisy(m, x, y, step, g):
+    return -(m.decode(m.encode(x).mu + torch.randn(len(x), 2)) - x).square().sum(1)
+
+
+def test_asking_whether_an_objective_depends_on_its_step_changes_no_run(monkeypatch, recwarn):
+    first, second = VAE(16, (8,), 2), VAE(16, (8,), 2)
+    options = {"objective": noisy, "validation": images(20), "epochs": 3, "batch_size": 32}
+    expected = train(first, **options)
+    assert not [each for each in recwarn.list if "depends on the step" in str(each.message)]
+    monkeypatch.setattr(_run.Run, "_warn_of_scores_that_differ_in_kind", lambda self, x, y: None)
+    history = train(second, **options)
+    assert history.train == expected.train and history.validation == expected.validation
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_an_objective_that_depends_on_its_step_is_said_once_and_not_of_a_single_epoch(recwarn):
+    def annealed(m, x, y, step, g):
+        return m.elbo(x, beta=step / 10, generator=g).objective
+
+    train(VAE(16, (8,), 2), epochs=1, objective=annealed, validation=images(20))
+    train(VAE(16, (8,), 2), epochs=3, objective=annealed)
+    assert not recwarn.list
+    train(VAE(16, (8,), 2), epochs=3, objective=annealed, validation=images(20))
+    assert len(recwarn.list) == 1
+
+
+def test_validation_of_zeros_and_ones_beside_grey_images_and_binary_ones_is_not_said(recwarn):
+    binary = data.binarize(images(), torch.Generator().manual_seed(0))
+    train(VAE(16, (8,), 2), validation=binary)
+    train(VAE(16, (8,), 2), binary, validation=binary)
+    train(VAE(16, (8,), 2), transform=lambda x, g: x.flip(1), validation=images(20))
+    assert not recwarn.list
+
+
+def test_a_negative_kl_is_said_where_no_estimate_of_one_could_be_so_negative():
+    # An estimate of a KL near zero by sampling may be negative: by less than 3 / sqrt(n) of n examples.
+    assert about_a_negative_kl(-0.12, 10_000) is None and about_a_negative_kl(-0.2, 100) is None
+    assert "-0.14 nats" in about_a_negative_kl(-0.14, 10_000) and about_a_negative_kl(-0.5, 100)
+    assert about_a_negative_kl(0.0, 1) is None and about_a_negative_kl(5.0, 1) is None
+
+
+class WithState(nn.Linear):
+    """A layer that keeps more than tensors in its state."""
+
+    notes = ("a", "b")
+
+    def get_extra_state(self):
+        return {"notes": self.notes}
+
+    def set_extra_state(self, state):
+        self.notes = state["notes"]
+
+
+def test_a_layer_that_keeps_more_than_tensors_is_trained_copied_and_put_back():
+    vae = VAE(16, (), 2, encoder=WithState(16, 4))
+    history = train(vae, validation=images(20))
+    best = VAE(16, (), 2, encoder=WithState(16, 4))
+    best.encoder.notes = ()
+    best.load_state_dict(history.best_weights)
+    assert best.encoder.notes == ("a", "b")
+
+    def failing(m, x, y, step, g):
+        m.encoder.notes = ("c",)
+        raise KeyError("on purpose")
+
+    with pytest.raises(KeyError):
+        train(vae, objective=failing)
+    assert vae.encoder.notes == ("a", "b")
+
+
+def test_a_failure_after_the_first_step_leaves_the_weights_of_the_steps_before_it():
+    vae, seen = VAE(16, (8,), 2), []
+
+    def failing(m, x, y, step, g):
+        seen.append([parameter.detach().clone() for parameter in m.parameters()])
+        return m.elbo(x, generator=g) if step < 2 else 1 / 0
+
+    with pytest.raises(ZeroDivisionError):
+        train(vae, batch_size=32, objective=failing)
+    assert all(torch.equal(a, b) for a, b in zip(seen[-1], vae.parameters(), strict=True))
+    assert not torch.equal(seen[0][0], seen[-1][0])
+
+
+class Small(nn.Module):
+    """A model of the reader's own without check."""
+
+    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.layer = nn.Linear(16, 1, dtype=dtype)
+        self.seen: set[torch.dtype] = set()
+
+    def elbo(self, x):
+        self.seen.add(x.dtype)
+        return -self.layer(x.to(self.layer.weight.dtype)).square().squeeze(1)
+
+
+@pytest.mark.parametrize("own", [torch.float32, torch.float64])
+def test_a_model_without_check_gets_real_numbers_in_its_own_type_and_whole_ones_as_they_are(own):
+    for x in (images().double().numpy(), images(), images() > 0.5):
+        model = Small(own)
+        train(model, x)
+        evaluation.mean_elbo(model, x)
+        assert model.seen == {own}
+    model = Small(own)
+    train(model, torch.arange(32).view(2, 16))
+    assert model.seen == {torch.int64}
+
+
+def test_a_model_without_check_is_not_trained_on_what_is_no_number():
+    with pytest.raises(ValueError, match=r"pixel \(1, 2\) is inf: every pixel must be a finite number"):
+        x = images()
+        x[1, 2] = math.inf
+        train(Small(), x)
+
+
+def test_a_failure_that_has_nothing_to_do_with_a_type_keeps_its_name():
+    class Odd(Small):
+        def elbo(self, x):
+            raise RuntimeError("size mismatch")
+
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        train(Odd(), torch.arange(32).view(2, 16))
+    with pytest.raises(RuntimeError, match="a dtype of another kind"):
+        train(Small(), objective=lambda m, x, y, s, g: (_ for _ in ()).throw(RuntimeError("a dtype of another kind")))
+
+
+@pytest.mark.parametrize("beta", [-1.0, math.nan, math.inf, True, None, "2", np.array([1.0])])
+def test_a_weight_of_the_kl_that_can_t_be_one_is_refused(beta):
+    with pytest.raises(ValueError, match="beta must be a number of at least 0, or a tensor of such numbers"):
+        VAE(16, (8,), 2).elbo(images(), beta=beta)
+
+
+@pytest.mark.parametrize(
+    ("beta", "message"),
+    [
+        (torch.tensor([1.0] * 199 + [-0.5]), "every beta must be .* the lowest here is -0.5"),
+        (torch.tensor(math.nan), "the lowest here is nan"),
+        (torch.tensor(math.inf), "every beta must be a number"),
+        (torch.ones(3), r"beta has shape \(3,\), and there are 200 examples"),
+        (torch.ones(200, 1), r"beta has shape \(200, 1\)"),
+        (torch.ones(1, 1), r"beta has shape \(1, 1\)"),
+    ],
+)
+def test_a_tensor_of_weights_that_can_t_be_is_refused(beta, message):
+    with pytest.raises(ValueError, match=message):
+        VAE(16, (8,), 2).elbo(images(), beta=beta)
+
+
+def test_weights_that_can_be_are_taken():
+    terms = VAE(16, (8,), 2).elbo(images())
+    for beta in (0, 0.0, 2, np.float32(2), torch.tensor(2.0), torch.ones(1), torch.rand(200)):
+        assert ElboTerms(*terms, beta).objective.shape == (200,)
+
+
+def test_hidden_dims_may_be_an_array_a_tensor_or_made_on_the_way():
+    for widths in (np.array([8, 4]), torch.tensor([8, 4]), [8, 4], (width for width in (8, 4))):
+        cvae = CVAE(16, 3, widths, 2, prior="conditional")
+        assert cvae.config["hidden_dims"] == [8, 4]
+        for network in (cvae.encoder, cvae.decoder, cvae.prior_network):
+            assert sum(isinstance(layer, nn.Linear) for layer in network) == 3
+    for widths in (400, "400", 4.5, None):
+        with pytest.raises(ValueError, match=r"hidden_dims must be a sequence of widths, such as \(400,\)"):
+            VAE(16, widths, 2)
+    with pytest.raises(ValueError, match=r"a layer size must be a whole number of at least 1, not 8.5"):
+        VAE(16, np.array([8.5]), 2)
+
+
+def test_a_pair_of_images_and_conditions_may_be_a_list():
+    x, y = images(), torch.arange(200) % 3
+    histories = [train(CVAE(16, 3, (8,), 2), x, y=y, validation=pair) for pair in ((x, y), [x, y])]
+    assert histories[0].validation == histories[1].validation
+
+
+def test_codes_are_asked_of_a_model_that_has_a_distribution_of_them():
+    class Pair(VAE):
+        def encode(self, x, y=None):
+            return tuple(super().encode(x))
+
+    with pytest.raises(
+        TypeError, match=r"encode_dataset needs a posterior \(mu, log_var\), and Pair.encode returns a tuple"
+    ):
+        latent.encode_dataset(Pair(16, (8,), 2), images())
