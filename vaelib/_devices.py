@@ -27,6 +27,14 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
         )
     if chosen.type == "cuda":
         _check_gpu(chosen)
+    elif chosen.type not in available:
+        try:
+            torch.ones((), device=chosen).item()
+        except Exception as error:  # each build refuses in its own way; "meta" holds no numbers
+            raise ValueError(
+                f"nothing can be computed on device {str(chosen)!r} here: use device='cpu', or 'auto' to take the "
+                "best there is"
+            ) from error
     return chosen
 
 
