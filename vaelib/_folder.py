@@ -218,8 +218,7 @@ def _open(file: Path, colour: bool, background: str) -> Image.Image:
         if frames > 1 and opened.format != "MPO":  # a photo in two versions: the first is the one that is shown
             raise DataError(f"holds {frames} pictures: save the one that you want as a file of its own")
         white, inverted = _scale(opened)
-        opened.load()
-        picture = ImageOps.exif_transpose(opened)  # after loading: a PNG may say it at its end
+        picture = ImageOps.exif_transpose(opened)  # which loads it
     if white:
         return _deep(picture, white, inverted)
     if picture.has_transparency_data:
