@@ -13,6 +13,8 @@ _REMEDIES = {
     "Dataset": "gather its images: images = torch.stack([image for image, *_ in dataset])",
     "MaskedArray": "say what is to stand where it is masked: call .filled(0)",
     "ImageData": "give its images, data.images (fit and what evaluates take it whole)",
+    "str": "read the pictures first: images = vaelib.data.from_folder(path)",
+    "PurePath": "read the pictures first: images = vaelib.data.from_folder(path)",
     "_spbase": "make an ordinary array of it: call .toarray()",  # SciPy's sparse matrices and arrays
 }
 
@@ -122,7 +124,7 @@ def divided(high: float, byte: int = 255) -> str:
         high: the highest pixel.
         byte: the highest that a byte of this type holds.
     """
-    if high <= 1:
+    if high == 1:
         return "leave them as they are: x.float()"
     if high <= 16:
         return "divide by 16, as scikit-learn's digits need it (by their largest possible value, if that is another)"
@@ -175,5 +177,5 @@ def _remedy_of_a_list(first: Any) -> str:
     if isinstance(first, Tensor):
         return "make one tensor of them: torch.stack(images)"
     if type(first).__module__.startswith("PIL"):
-        return "make one array of them: numpy.stack([numpy.asarray(each) for each in images]) / 255"
+        return "make one array of them: numpy.stack([numpy.asarray(each.convert('L')) for each in images]) / 255"
     return "make one array of them: numpy.stack(images)"

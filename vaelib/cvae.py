@@ -180,7 +180,7 @@ class CVAE(LatentVariableModel):
             )
             raise ValueError(f"conditions (batch,) are class indices, and these are {y.dtype}: {remedy}")
         if y.is_floating_point() or y.dtype == torch.bool:
-            raise ValueError(f"class indices are {y.dtype}: convert them with torch.as_tensor(y).long()")
+            raise ValueError(f"class indices are {y.dtype}: convert them with y.long(), an array with y.astype(int)")
         wrong = torch.nonzero((y < 0) | (y >= self.condition_dim))
         if len(wrong):
             at = int(wrong[0])

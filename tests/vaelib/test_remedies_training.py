@@ -450,12 +450,12 @@ ERRORS: dict[str, tuple[Any, type[Exception], str, Any]] = {
         lambda: cvae().elbo(X, CLASSES),
     ),
     "classes as floats": (
-        *(lambda: train(cvae(), y=CLASSES.double()), ValueError, r"convert them with torch.as_tensor\(y\).long\(\)"),
-        lambda: train(cvae(), y=torch.as_tensor(CLASSES.double()).long()),
+        *(lambda: train(cvae(), y=CLASSES.double()), ValueError, r"convert them with y.long\(\)"),
+        lambda: train(cvae(), y=CLASSES.double().long()),
     ),
     "classes as booleans in an array": (
-        *(lambda: train(cvae(2), y=CLASSES.numpy() > 1), ValueError, r"with torch.as_tensor\(y\).long\(\)"),
-        lambda: train(cvae(2), y=torch.as_tensor(CLASSES.numpy() > 1).long()),
+        *(lambda: train(cvae(2), y=CLASSES.numpy() > 1), ValueError, r"an array with y.astype\(int\)"),
+        lambda: train(cvae(2), y=(CLASSES.numpy() > 1).astype(int)),
     ),
     "a continuous condition": (
         *(lambda: train(cvae(1), y=X[:, 0]), ValueError, r"these are torch.float32: give vectors, y\[:, None\]$"),
