@@ -126,7 +126,7 @@ def divided(high: float, byte: int = 255) -> str:
     """
     if high == 1:
         return "leave them as they are: x.float()"
-    if high <= 16:
+    if 1 < high <= 16:
         return "divide by 16, as scikit-learn's digits need it (by their largest possible value, if that is another)"
     return (
         f"divide by {byte if high <= byte else 65535 if high <= 65535 else f'their largest possible value, {high:g}'}"

@@ -167,8 +167,8 @@ ERRORS: dict[str, tuple[Any, type[Exception], str, Any]] = {
     "a list of pictures": (
         lambda: evaluation.mean_elbo(vae(), PICTURES),
         TypeError,
-        r"numpy.stack\(\[numpy.asarray\(each\) for each in images\]\) / 255",
-        lambda: evaluation.mean_elbo(vae(), np.stack([np.asarray(each) for each in PICTURES]) / 255),
+        r"numpy.stack\(\[numpy.asarray\(each.convert\('L'\)\) for each in images\]\) / 255",
+        lambda: evaluation.mean_elbo(vae(), np.stack([np.asarray(each.convert("L")) for each in PICTURES]) / 255),
     ),
     "a masked array": (
         *(lambda: train(vae(), MASKED), TypeError, r"a MaskedArray; say what is to stand .* call .filled\(0\)"),
