@@ -1,8 +1,11 @@
 """The command line: ``vaelib train``, ``evaluate`` and ``data``; ``python -m vaelib`` is the same."""
 
 import argparse
+import math
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,9 +14,14 @@ import torch
 from vaelib import __version__, checkpoints, data, pretrained
 from vaelib.cvae import CVAE
 from vaelib.evaluation import log_evidence, mean_elbo
-from vaelib.networks import ACTIVATIONS
+from vaelib.networks import ACTIVATIONS, check_positive_number
 from vaelib.training import TrainingError, choose_device, fit
 from vaelib.vae import VAE
+
+# As a shell names a command that a signal ended: Ctrl-C, and a pipe that nobody reads.
+_STOPPED, _PIPE = 128 + 2, 128 + 13
+# A layer wider than any memory, and more of anything than can be waited for.
+_WIDEST, _MANY = 10**6, 10**9
 
 
 class _Parser(argparse.ArgumentParser):
@@ -26,21 +34,48 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; what goes wrong is said in one line on standard error."""
-    options = _parser().parse_args(arguments)
     try:
-        options.run(options)
-    except (ValueError, OSError, TrainingError) as error:
-        print(f"vaelib {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        try:
+            return _run(_parser().parse_args(arguments))
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except OSError as error:
+        # What is left in the buffer is not to be tried once more at the end of Python, with a traceback.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # `| head` has read enough
+            return _PIPE
+        print(f"vaelib: cannot write to standard output: {error.strerror}", file=sys.stderr)
         return 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    try:
+        return options.run(options)
+    except BrokenPipeError:
+        raise
+    except (ValueError, OSError, TrainingError) as error:
+        message = " ".join(str(error).split())
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "allocate memory" not in str(error):
+            raise
+        message = "there is not enough memory for this model: take a smaller --hidden or --latent"
     except KeyboardInterrupt:
-        print(f"vaelib {options.command}: stopped", file=sys.stderr)
-        return 130
-    return 0
+        message = "stopped"
+    print(f"vaelib {options.command}: {message}", file=sys.stderr)
+    return _STOPPED if message == "stopped" else 1
 
 
-def _train(options: argparse.Namespace) -> None:
+def _train(options: argparse.Namespace) -> int:
+    if options.out is not None:
+        _check_writable(options.out)
     train, test = data.load(options.data), data.load(options.data, "test")
     validation = None
+    if options.validation >= len(train):
+        raise ValueError(
+            f"--validation {options.validation}: {options.data} has {len(train)} training images, take less"
+        )
     if options.validation:
         train, validation = data.train_validation_split(train, options.validation, seed=options.seed)
     config = {
@@ -53,8 +88,6 @@ def _train(options: argparse.Namespace) -> None:
     if options.conditional:
         config["condition_dim"] = int(train.labels.max()) + 1
     model = pretrained.build(config, seed=options.seed)
-    if options.out is not None:
-        _check_writable(options.out)
     history = fit(
         model,
         train,
@@ -74,25 +107,45 @@ def _train(options: argparse.Namespace) -> None:
             f"stopped in epoch {history.epochs + 1}"
             + (f"; the same command goes on from {options.out}" if options.out else "")
         )
-        return
-    _report(model, test, options)
+        return _STOPPED
+    return _report(model, test, options)
 
 
-def _evaluate(options: argparse.Namespace) -> None:
+def _evaluate(options: argparse.Namespace) -> int:
     if options.model in pretrained.names():
         model = pretrained.load(options.model)
+    elif not os.path.lexists(options.model):
+        raise FileNotFoundError(
+            f"there is no file {options.model}, nor does a model of that name ship with vaelib: take one of "
+            f"{', '.join(pretrained.names())}, or write a file with vaelib train --out {options.model}"
+        )
     else:
-        config = checkpoints.peek(options.model).get("config")
-        if config is None:
-            raise ValueError(
-                f"{options.model} does not say how its model was built: it was not written by vaelib train"
-            )
-        model = pretrained.build(config)
-        checkpoints.load(options.model, model)
-    _report(model, data.load(options.data, "test"), options)
+        model = _rebuilt(options.model)
+    test = data.load(options.data, "test")
+    pixels, wanted = test.images[0].numel(), math.prod(model.data_shape)
+    if pixels != wanted:
+        raise ValueError(
+            f"{options.model} takes images of {wanted} pixels, and those of {options.data} have {pixels}: give the "
+            "--data that it was trained on"
+        )
+    return _report(model, test, options)
 
 
-def _report(model: VAE | CVAE, test: data.ImageData, options: argparse.Namespace) -> None:
+def _rebuilt(path: str) -> VAE | CVAE:
+    """Return the model of a checkpoint that `vaelib train` wrote, or `fit` for a model of vaelib's own networks."""
+    config = checkpoints.peek(path).get("config")
+    try:
+        model = pretrained.build(config)  # type: ignore[arg-type]
+        checkpoints.load(path, model)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} does not say enough of how its model was built, which vaelib train did not write: build it in "
+            "Python, then call vaelib.checkpoints.load(path, model) and vaelib.evaluation.mean_elbo(model, images)"
+        ) from error
+    return model
+
+
+def _report(model: VAE | CVAE, test: data.ImageData, options: argparse.Namespace) -> int:
     images = test.images
     if options.binarize:
         images = data.binarize(images, torch.Generator().manual_seed(0))
@@ -105,21 +158,59 @@ def _report(model: VAE | CVAE, test: data.ImageData, options: argparse.Namespace
     if options.samples:
         evidence = log_evidence(model, images, options.samples, conditions, progress=not options.quiet)
         print(f"test -log p {-evidence.mean():.2f} nats per image ({which}, {options.samples} importance samples)")
+    return 0
 
 
-def _data(options: argparse.Namespace) -> None:
+def _data(options: argparse.Namespace) -> int:
     for name in options.names or data.names():
         for split in ("train", "test"):
             found = data.load(name, split)
             shape = " x ".join(map(str, found.images.shape))
             print(f"{name} {split}: {shape} images, verified")
         print(*data.locate(name), sep="\n")
+    return 0
 
 
 def _check_writable(path: Path) -> None:
     """Fail before training, not after it, where the result can't be written."""
-    with checkpoints.lock(path):
-        pass
+    try:
+        with checkpoints.lock(path):
+            if os.path.lexists(path):
+                checkpoints.peek(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--out: {error}; or give --out another file") from error
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    """Return what reads a whole number from `least` to `most`."""
+
+    def read(text: str) -> int:
+        with suppress(ValueError):
+            if least <= int(text) <= most:
+                return int(text)
+        raise argparse.ArgumentTypeError(f"give a whole number from {least} to {most:,}, not {text!r}")
+
+    return read
+
+
+def _positive(text: str) -> float:
+    with suppress(ValueError):
+        return check_positive_number("", float(text))
+    raise argparse.ArgumentTypeError(f"give a positive number, not {text!r}")
+
+
+def _device(text: str) -> str:
+    try:
+        choose_device(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error} (--device cpu works everywhere)") from error
+    return text
+
+
+def _data_name(text: str) -> str:
+    if text not in data.names():
+        raise argparse.ArgumentTypeError(f"there are no data of the name {text!r}: take {', '.join(data.names())}")
+    return text
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -129,16 +220,20 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
 
     train = commands.add_parser("train", help="train a VAE and print its test -ELBO")
-    train.add_argument("--hidden", type=int, nargs="*", default=[400], help="hidden widths of the encoder (400)")
-    train.add_argument("--latent", type=int, default=20, help="latent dimensions (20)")
+    train.add_argument(
+        "--hidden", type=_whole(1, _WIDEST), nargs="*", default=[400], help="hidden widths of the encoder (400)"
+    )
+    train.add_argument("--latent", type=_whole(1, _WIDEST), default=20, help="latent dimensions (20)")
     train.add_argument("--likelihood", choices=["bernoulli", "gaussian"], default="bernoulli")
     train.add_argument("--activation", choices=list(ACTIVATIONS), default="relu")
-    train.add_argument("--epochs", type=int, default=10)
-    train.add_argument("--batch-size", type=int, default=128)
-    train.add_argument("--learning-rate", type=float, default=3e-3, help="highest rate of the schedule (0.003)")
+    train.add_argument("--epochs", type=_whole(1, _MANY), default=10)
+    train.add_argument("--batch-size", type=_whole(1, _MANY), default=128)
+    train.add_argument("--learning-rate", type=_positive, default=3e-3, help="highest rate of the schedule (0.003)")
     train.add_argument("--constant", action="store_true", help="keep the rate constant instead of the linear schedule")
-    train.add_argument("--validation", type=int, default=0, help="training images set aside for validation (0)")
-    train.add_argument("--seed", type=int, default=0)
+    train.add_argument(
+        "--validation", type=_whole(0, _MANY), default=0, help="training images set aside for validation (0)"
+    )
+    train.add_argument("--seed", type=_whole(0, 2**32 - 1), default=0)
     train.add_argument("--out", type=Path, help="checkpoint to write; an interrupted run goes on from it")
     train.add_argument("--conditional", action="store_true", help="train a CVAE, conditioned on the class")
     train.set_defaults(run=_train)
@@ -150,12 +245,14 @@ def _parser() -> argparse.ArgumentParser:
     for command in (train, evaluate):
         command.add_argument("--data", choices=data.names(), default="mnist")
         command.add_argument("--binarize", action="store_true", help="draw binary pixels instead of using grey ones")
-        command.add_argument("--samples", type=int, default=0, help="importance samples of the log evidence (none)")
+        command.add_argument(
+            "--samples", type=_whole(0, _MANY), default=0, help="importance samples of the log evidence (none)"
+        )
         command.add_argument("--quiet", action="store_true", help="no progress line")
-        command.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
+        command.add_argument("--device", type=_device, default="auto", help="auto (default), cpu, cuda or mps")
 
     fetch = commands.add_parser("data", help="find, download and verify the data")
-    fetch.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(data.names())} (all)")
+    fetch.add_argument("names", nargs="*", type=_data_name, metavar="NAME", help=f"{', '.join(data.names())} (all)")
     fetch.set_defaults(run=_data)
     return parser
 

@@ -1,5 +1,6 @@
 """Whether somebody is watching, and where a progress bar goes."""
 
+import io
 import math
 import sys
 from typing import Any, TextIO
@@ -21,9 +22,10 @@ def is_watched() -> bool:
 def stream() -> TextIO:
     """Return where the bar of a long computation goes.
 
-    In a notebook standard error looks like an error; in a terminal it keeps standard output clean.
+    In a notebook standard error looks like an error; in a terminal it keeps standard output clean. Where it is closed,
+    nobody sees the bar.
     """
-    return sys.stdout if in_notebook() else sys.stderr
+    return (sys.stdout if in_notebook() else sys.stderr) or io.StringIO()
 
 
 class Bar:

@@ -156,8 +156,10 @@ def lock(path: str | os.PathLike[str]) -> Iterator[None]:
 
 def _file(path: str | os.PathLike[str]) -> Path:
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         raise IsADirectoryError(f"{path} is a folder: name a file in it, such as {path / 'model.safetensors'}")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise CheckpointError(f"{path} is a device or a pipe, no file: name a file, such as model.safetensors")
     return path
 
 
@@ -198,6 +200,11 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tenso
         raise FileNotFoundError(
             f"no checkpoint at {path}: check the path, or write one with vaelib.checkpoints.save(path, model)"
         ) from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(
+            error.errno, f"cannot read the checkpoint ({reason}): see that you may read it", str(path)
+        ) from error
     start = data.find(_FIELD) + len(_FIELD)
     if start < len(_FIELD):
         raise CheckpointError(

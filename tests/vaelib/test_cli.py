@@ -1,5 +1,6 @@
 """vaelib, or python -m vaelib: what it prints, what it refuses in one line, and what an interruption leaves behind."""
 
+import io
 import os
 import re
 import signal
@@ -9,10 +10,14 @@ import time
 
 import pytest
 import torch
+from torch import nn
 
 import vaelib
-from vaelib import checkpoints
+from vaelib import __main__ as command_line
+from vaelib import checkpoints, data, evaluation, pretrained, training
 from vaelib.__main__ import main
+from vaelib.autoencoder import Autoencoder
+from vaelib.cvae import CVAE
 from vaelib.vae import VAE
 
 SMALL = ["--data", "digits", "--device", "cpu", "--quiet", "--hidden", "16", "--latent", "2"]
@@ -120,19 +125,46 @@ def test_unknown_command_or_value_exits_with_2_and_one_line(arguments, capsys):
     assert one_line(capsys.readouterr().err)
 
 
-def test_unwritable_output_is_refused_before_training(tmp_path):
-    in_the_way = tmp_path / "notes.txt"
-    in_the_way.write_text("mine")
-    # So many epochs that training first would end in the timeout.
-    finished = run("train", *SMALL, "--epochs", 10_000_000, "--out", in_the_way / "model.safetensors")
-    assert finished.returncode == 1
-    assert "notes.txt" in one_line(finished.stderr)
-    assert in_the_way.read_text() == "mine"
+@pytest.fixture
+def nothing_is_done(monkeypatch):
+    """Fail where data are loaded or a model is trained, since something was to be refused before."""
+
+    def fail(*_, **__):
+        raise AssertionError("too late")
+
+    for name in ("load", "locate"):
+        monkeypatch.setattr(data, name, fail)
+    monkeypatch.setattr(command_line, "fit", fail)
+    monkeypatch.setattr(command_line, "_report", fail)
 
 
-def test_folder_as_output_is_refused_before_training(tmp_path, capsys):
-    assert main(["train", *SMALL, "--epochs", "10000000", "--out", str(tmp_path)]) == 1
-    assert "is a folder" in one_line(capsys.readouterr().err)
+@pytest.mark.usefixtures("nothing_is_done")
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("notes.txt/model.safetensors", "cannot write the checkpoint"),
+        ("notes.txt", "not written by vaelib.checkpoints.save"),
+        ("", "is a folder: name a file in it, such as "),
+        ("a\0b", "null byte"),
+        ("x" * 300, "cannot write the checkpoint"),
+    ],
+)
+def test_an_output_that_can_t_be_written_is_refused_before_anything_is_done(name, said, tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text("mine")
+    assert main(["train", *SMALL, "--out", f"{tmp_path}/{name}"]) == 1
+    message = one_line(capsys.readouterr().err)
+    assert message.startswith("vaelib train: --out: ") and said in message
+    assert message.endswith("; or give --out another file")
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.skipif(not os.path.exists(os.devnull) or os.name == "nt", reason="Windows has no file for nothing")
+@pytest.mark.usefixtures("nothing_is_done")
+def test_a_device_is_no_output_and_no_checkpoint(capsys):
+    for arguments in (["train", *SMALL, "--out", os.devnull], ["evaluate", os.devnull]):
+        assert main(arguments) == 1
+        assert "is a device or a pipe, no file" in one_line(capsys.readouterr().err)
+    assert not os.path.isfile(os.devnull)
 
 
 def test_missing_data_are_named_with_what_helps(tmp_path, monkeypatch, capsys):
@@ -143,34 +175,203 @@ def test_missing_data_are_named_with_what_helps(tmp_path, monkeypatch, capsys):
         assert part in message
 
 
+SIZES = "give a whole number from 1 to 1,000,000, not"
+NUMBERS = "give a whole number from {} to 1,000,000,000, not"
+
+
+@pytest.mark.usefixtures("nothing_is_done")
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        *(("--hidden", value, f"{SIZES} '{value}'") for value in ("0", "-3", "a,b", "1.5", "1000001", "1e3")),
+        *(("--latent", value, f"{SIZES} '{value}'") for value in ("0", "1000000000", str(10**30))),
+        *(("--epochs", value, f"{NUMBERS.format(1)} '{value}'") for value in ("0", "-1", "ten", "1000000001")),
+        *(("--batch-size", value, f"{NUMBERS.format(1)} '{value}'") for value in ("0", "-5", "nan")),
+        *(("--validation", value, f"{NUMBERS.format(0)} '{value}'") for value in ("-1", "half")),
+        *(("--samples", value, f"{NUMBERS.format(0)} '{value}'") for value in ("-1", "1.0")),
+        *(("--seed", value, f"from 0 to 4,294,967,295, not '{value}'") for value in ("-1", str(2**32), str(2**70))),
+        *(("--learning-rate", value, f"a positive number, not '{value}'") for value in ("0", "-1", "nan", "inf", "x")),
+        *(("--device", value, "--device cpu works everywhere") for value in ("gpu", "", "meta", "cuda:77")),
+        ("--likelihood", "poisson", "invalid choice: 'poisson'"),
+        ("--activation", "gelu", "invalid choice: 'gelu'"),
+        ("--data", "cats", "invalid choice: 'cats'"),
+        ("--beta", "nan", "unrecognized arguments: --beta nan"),
+    ],
+)
+def test_an_option_that_can_t_be_right_is_named_before_anything_is_done(option, value, said, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["train", *SMALL, option, value])
+    assert left.value.code == 2
+    message = one_line(capsys.readouterr().err)
+    assert option in message and said in message
+
+
+@pytest.mark.usefixtures("nothing_is_done")
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--learning-rate", "-1"], "learning_rate must be a positive number"),
-        (["--learning-rate", "1e30"], "a smaller learning_rate"),
-        (["--epochs", "-1"], "epochs must be"),
-        (["--latent", "0"], "latent_dim must be"),
-        (["--validation", "1500"], "n_validation is 1500"),
-        (["--device", "cuda:77"], "cpu"),
+        (["evaluate", "mnist-2d", "--samples", "-1"], "argument --samples: give a whole number from 0"),
+        (["evaluate", "mnist-2d", "--device", "meta"], "argument --device: nothing can be computed on device 'meta'"),
+        (["evaluate"], "required: model"),
+        (["data", "digits", "cats"], "no data of the name 'cats': take digits"),
     ],
 )
-def test_impossible_settings_are_refused_in_one_line(arguments, said, capsys):
+def test_options_of_the_other_commands_are_named_too(arguments, said, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 2 and said in one_line(capsys.readouterr().err)
+
+
+def options_of(*arguments):
+    return command_line._parser().parse_args(arguments)
+
+
+def test_options_have_the_values_that_the_help_states():
+    assert vars(options_of("train")) == {
+        "command": "train",
+        "run": command_line._train,
+        "hidden": [400],
+        "latent": 20,
+        "likelihood": "bernoulli",
+        "activation": "relu",
+        "epochs": 10,
+        "batch_size": 128,
+        "learning_rate": 3e-3,
+        "constant": False,
+        "validation": 0,
+        "seed": 0,
+        "out": None,
+        "conditional": False,
+        "data": "mnist",
+        "binarize": False,
+        "samples": 0,
+        "quiet": False,
+        "device": "auto",
+    }
+    assert options_of("train", "--hidden").hidden == []
+    assert options_of("train", "--hidden", "1000000", "1", "--seed", str(2**32 - 1)).hidden == [1_000_000, 1]
+    evaluated = {"command", "run", "model", "data", "binarize", "samples", "quiet", "device"}
+    assert set(vars(options_of("evaluate", "x"))) == evaluated
+    assert options_of("data").names == [] and options_of("data", "mnist").names == ["mnist"]
+
+
+def test_the_options_reach_the_model_and_the_training(monkeypatch, tmp_path, capsys):
+    seen = {}
+
+    def fit(model, train, **options):
+        seen.update(options, model=model, images=len(train))
+        return training.History(train={"objective": [0.0]}, interrupted=True)
+
+    monkeypatch.setattr(command_line, "fit", fit)
+    out = tmp_path / "a" / "b" / "model.safetensors"
+    most = ["--hidden", "5", "3", "--latent", "2", "--likelihood", "gaussian", "--activation", "tanh", "--epochs", "7"]
+    most += ["--batch-size", "9", "--learning-rate", "0.5", "--constant", "--validation", "100", "--seed", "4"]
+    assert main(["train", "--data", "digits", "--device", "cpu", *most, "--binarize", "--out", str(out)]) == 130
+    assert f"stopped in epoch 2; the same command goes on from {out}" in one_line(capsys.readouterr().out)
+    model, validation = seen.pop("model"), seen.pop("validation")
+    assert model.config == {
+        **{"data_dim": 64, "hidden_dims": [5, 3], "latent_dim": 2},
+        **{"likelihood": "gaussian", "activation": "tanh", "sigma": 1.0},
+    }
+    assert torch.equal(model.encoder[0].weight, VAE(64, (5, 3), 2, "gaussian", "tanh", seed=4).encoder[0].weight)
+    train, expected = data.train_validation_split(data.load("digits"), 100, seed=4)
+    assert torch.equal(validation.images, expected.images) and seen.pop("images") == len(train) == 1400
+    assert seen == {
+        **{"epochs": 7, "batch_size": 9, "learning_rate": 0.5, "schedule": None, "transform": data.binarize},
+        **{"device": "cpu", "seed": 4, "checkpoint": out, "progress": True},
+    }
+    assert main(["train", "--data", "digits", "--device", "cpu", "--quiet", "--conditional"]) == 130
+    assert one_line(capsys.readouterr().out) == "stopped in epoch 2"
+    assert isinstance(seen["model"], CVAE) and seen["model"].condition_dim == 10
+    assert (seen["schedule"], seen["transform"], seen["validation"], seen["checkpoint"]) == ("linear", None, None, None)
+    assert seen["progress"] is False and seen["images"] == 1500
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--learning-rate", "1e30"], "a smaller learning_rate"),
+        (["--validation", "1500"], "--validation 1500: digits has 1500 training images, take less"),
+    ],
+)
+def test_what_the_data_show_to_be_wrong_is_said_in_one_line(arguments, said, capsys):
     assert main(["train", *SMALL, *arguments]) == 1
     assert said in one_line(capsys.readouterr().err)
 
 
-def test_evaluate_refuses_what_is_no_checkpoint_in_one_line(tmp_path, capsys):
-    torch.save({"weight": torch.zeros(3)}, tmp_path / "pickle.pt")
-    checkpoints.save(tmp_path / "bare.safetensors", VAE(64, (4,), 2))
-    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "bare.safetensors").read_bytes()[:-1])
-    for name, said in {
-        "pickle.pt": "Pickle files",
-        "bare.safetensors": "how its model was built",
-        "cut.safetensors": "damaged",
-        "absent.safetensors": "no checkpoint at",
-    }.items():
-        assert main(["evaluate", str(tmp_path / name), "--data", "digits"]) == 1
-        assert said in one_line(capsys.readouterr().err)
+def test_all_but_one_image_may_be_set_aside(monkeypatch):
+    monkeypatch.setattr(command_line, "fit", lambda *_, **__: training.History(interrupted=True))
+    assert main(["train", *SMALL, "--validation", "1499"]) == 130
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")]
+)
+def test_a_model_that_needs_more_memory_than_there_is_gets_a_remedy(error, monkeypatch, capsys):
+    def fit(*_, **__):
+        raise error
+
+    monkeypatch.setattr(command_line, "fit", fit)
+    assert main(["train", *SMALL]) == 1
+    assert "not enough memory for this model: take a smaller --hidden or --latent" in one_line(capsys.readouterr().err)
+
+
+def test_a_mistake_of_the_library_s_own_is_not_hidden(monkeypatch):
+    def fit(*_, **__):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(command_line, "fit", fit)
+    with pytest.raises(RuntimeError, match="a bug"):
+        main(["train", *SMALL])
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Files of many kinds that somebody might hand in."""
+    folder = tmp_path_factory.mktemp("files")
+    vae, own = VAE(64, (4,), 2), VAE(64, (4,), 2, decoder=nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 64)))
+    sloped = VAE(64, (4,), 2, encoder=nn.Sequential(nn.Linear(64, 4), nn.LeakyReLU(0.9), nn.Linear(4, 4)))
+    torch.save({"weight": torch.zeros(3)}, folder / "pickle.pt")
+    (folder / "notes.txt").write_text("notes")
+    checkpoints.save(folder / "bare", vae)
+    checkpoints.save(folder / "own networks", own, config=own.config)
+    checkpoints.save(folder / "own slope", sloped, config=sloped.config | {"activation": "leaky_relu"})
+    checkpoints.save(folder / "foreign", nn.Linear(2, 2), config={"width": 2})
+    checkpoints.save(folder / "text", nn.Linear(2, 2), config="x")
+    checkpoints.save(folder / "autoencoder", Autoencoder(64, (4,), 2), config={"data_dim": 64, "latent_dim": 2})
+    checkpoints.save(folder / "mnist", VAE(784, (4,), 2), config=VAE(784, (4,), 2).config)
+    (folder / "cut").write_bytes((folder / "bare").read_bytes()[:-1])
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("pickle.pt", "Pickle files"),
+        ("notes.txt", "not written by vaelib.checkpoints.save"),
+        ("cut", "damaged"),
+        ("", "is a folder: name a file in it"),
+        ("notes.txt/x", "there is no file"),
+        ("absent", "there is no file"),
+        *((name, "does not say enough of how its model was built") for name in ("bare", "own networks", "own slope")),
+        *((name, "does not say enough of how its model was built") for name in ("foreign", "text", "autoencoder")),
+        ("mnist", "takes images of 784 pixels, and those of digits have 64: give the --data that it was trained on"),
+    ],
+)
+def test_evaluate_refuses_what_it_can_t_evaluate_in_one_line(name, said, files, capsys):
+    assert main(["evaluate", str(files / name), "--data", "digits", "--device", "cpu"]) == 1
+    captured = capsys.readouterr()
+    assert said in one_line(captured.err) and captured.out == ""
+
+
+def test_a_shipped_model_is_evaluated_by_its_name(monkeypatch, capsys):
+    small = VAE(64, (4,), 2)
+    monkeypatch.setattr(pretrained, "load", lambda name: small if name == "mnist-2d" else None)
+    assert main(["evaluate", "mnist-2d", "--data", "digits", "--device", "cpu", "--binarize"]) == 0
+    printed = elbo_line(capsys.readouterr().out)
+    test = data.load("digits", "test")
+    binary = data.binarize(test.images, torch.Generator().manual_seed(0))
+    assert f"test -ELBO {-evaluation.mean_elbo(small, binary):.2f} nats per image (297 images of digits, bin" in printed
 
 
 def test_a_checkpoint_of_other_settings_is_left_alone(tmp_path, capsys):
@@ -187,10 +388,10 @@ def test_a_checkpoint_of_other_settings_is_left_alone(tmp_path, capsys):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
-def test_interrupted_training_exits_cleanly_and_the_same_command_finishes_it(tmp_path):
+def test_interrupted_training_exits_cleanly_and_the_same_command_finishes_it(tmp_path, capsys):
     out = tmp_path / "model.safetensors"
-    # Some seconds of training: on a busy machine, too, it is stopped before its end, and not while it reports.
-    epochs = 300
+    # Two seconds of training: on a busy machine, too, it is stopped before its end, and not while it reports.
+    epochs = 100
     arguments = ["train", *SMALL, "--epochs", epochs]
     command = [sys.executable, "-m", "vaelib", *map(str, arguments), "--out", str(out)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -199,14 +400,84 @@ def test_interrupted_training_exits_cleanly_and_the_same_command_finishes_it(tmp
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         printed, errors = process.communicate(timeout=60)
-    assert process.returncode == 0
+    assert process.returncode == 130  # so that `vaelib train ... && ...` does not go on with an unfinished model
     assert errors == ""
     assert "the same command goes on from" in one_line(printed)
     state = checkpoints.peek(out)
     assert state["history"]["interrupted"]
     assert 0 < state["step"] < epochs * 12  # 1,500 images are 12 batches of at most 128
 
-    resumed, straight = run(*arguments, "--out", out), run(*arguments)
-    assert checkpoints.peek(out)["step"] == epochs * 12
     # On a CPU a resumed run is the uninterrupted one bit for bit, so every printed digit agrees.
-    assert elbo_line(resumed.stdout) == elbo_line(straight.stdout)
+    lines = []
+    for extra in (["--out", str(out)], []):
+        assert main([*map(str, arguments), *extra]) == 0
+        lines.append(elbo_line(capsys.readouterr().out))
+    assert checkpoints.peek(out)["step"] == epochs * 12 and lines[0] == lines[1]
+
+
+# Somebody who has read enough, a full disk, Ctrl-C
+
+
+class Output(io.StringIO):
+    """A standard output that fails once it is flushed."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def flush(self):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (BrokenPipeError(32, "Broken pipe"), 141, ""),
+        (
+            OSError(28, "No space left on device"),
+            1,
+            "vaelib: cannot write to standard output: No space left on device\n",
+        ),
+    ],
+)
+def test_an_output_that_takes_no_more_ends_the_command_without_a_traceback(error, code, said, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdout", Output(error))
+    assert main(["data", "digits"]) == code
+    assert capsys.readouterr().err == said
+
+
+def test_a_pipe_that_breaks_while_something_is_printed_counts_as_one(monkeypatch, capsys):
+    def fail(options):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(command_line, "_data", fail)
+    assert main(["data", "digits"]) == 141
+    assert capsys.readouterr().err == ""
+
+
+def test_ctrl_c_before_and_after_training_ends_with_130_and_one_line(monkeypatch, capsys):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(data, "load", stop)
+    for arguments in (["data", "digits"], ["train", *SMALL]):
+        assert main(arguments) == 130
+        assert one_line(capsys.readouterr().err) == f"vaelib {arguments[0]}: stopped"
+
+
+def test_closed_outputs_stop_nothing(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    loud = [each for each in SMALL if each != "--quiet"]
+    assert main(["train", *loud, "--epochs", "1", "--out", str(tmp_path / "model.safetensors")]) == 0
+    assert checkpoints.peek(tmp_path / "model.safetensors")["step"] == 12
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a pipe of Windows breaks in another way")
+def test_a_broken_pipe_leaves_no_traceback_behind():
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write) as closed:
+        command = [sys.executable, "-m", "vaelib", "data", "digits"]
+        finished = subprocess.run(command, check=False, stdout=closed, stderr=subprocess.PIPE, text=True, timeout=240)
+    assert (finished.returncode, finished.stderr) == (141, "")
