@@ -21,6 +21,7 @@ from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from vaelib._fetch import DataNotFoundError
 from vaelib._idx import DataError
+from vaelib._notices import warn
 
 __all__ = ["read"]
 
@@ -283,7 +284,7 @@ def _fitted(picture: Image.Image, ground: NDArray[np.float32], fit: str) -> NDAr
 def _reason(error: Exception) -> str:
     """Return in a few words why a file can't be read."""
     if isinstance(error, UnidentifiedImageError):
-        return f"is no picture of a kind that can be read here ({', '.join(FORMATS)}): if it is one, save it as PNG"
+        return "is no picture of a kind that can be read here: if it is one, save it as PNG"
     if isinstance(error, Image.DecompressionBombError):
         return f"{error} If it is to be trusted, set PIL.Image.MAX_IMAGE_PIXELS = None first."
     if isinstance(error, OSError) and error.strerror:
@@ -302,5 +303,4 @@ def _report(folder: Path, n: int, n_files: int, broken: list[str], remarks: list
         raise DataError("\n  ".join(lines))
     if broken or remarks:
         lines = [*([f"{heading} are left out:", *broken] if broken else []), *remarks]
-        # Levels: here, `read`, data.from_folder and the line that called it, which the warning names.
-        warnings.warn("\n  ".join(lines), UserWarning, stacklevel=4)
+        warn("\n  ".join(lines))

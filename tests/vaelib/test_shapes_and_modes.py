@@ -1,5 +1,7 @@
 """Images that have channels, models with layers that know two modes, and what goes in where images are."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -187,7 +189,12 @@ class DataFrame:
         (DataFrame(), r"frame.to_numpy\(dtype='float32'\)"),
         ([torch.rand(16)] * 4, r"torch.stack\(images\)"),
         ([np.zeros(16)] * 4, r"numpy.stack\(images\)"),
-        ([Image.new("L", (4, 4))] * 4, r"numpy.stack\(\[numpy.asarray\(each\) for each in images\]\) / 255"),
+        (
+            [Image.new("L", (4, 4))] * 4,
+            r"numpy.stack\(\[numpy.asarray\(each.convert\('L'\)\) for each in images\]\) / 255",
+        ),
+        ("my pictures", r"vaelib.data.from_folder\(path\)"),
+        (Path("my pictures"), r"vaelib.data.from_folder\(path\)"),
         (np.array(["a", "b"]), "give a tensor, a NumPy array of numbers or ImageData"),
         (None, "give a tensor"),
     ],
@@ -199,13 +206,13 @@ def test_other_forms_are_refused_with_the_line_that_helps(name, images, remedy):
 
 def test_the_lines_that_help_help():
     vae, loader = VAE(16, (8,), 2), DataLoader(TensorDataset(torch.rand(4, 16)), batch_size=3)
-    pictures = [Image.new("L", (4, 4), value) for value in (0, 100, 255)]
+    pictures = [Image.new("L", (4, 4), value) for value in (0, 100)] + [Image.new("1", (4, 4), 1)]
     for images in (
         torch.cat([batch for batch, *_ in loader]),
         torch.stack([image for image, *_ in loader.dataset]),
         torch.stack([torch.rand(16)] * 4),
         np.stack([np.zeros(16)] * 4),
-        np.stack([np.asarray(each) for each in pictures]) / 255,
+        np.stack([np.asarray(each.convert("L")) for each in pictures]) / 255,
     ):
         assert evaluation.mean_elbo(vae, images) < 0
 
