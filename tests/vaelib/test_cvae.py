@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -299,3 +300,57 @@ def test_extreme_log_variances_keep_elbo_and_gradients_finite():  # FAULTS 22
         bound.mean().backward()
         assert torch.isfinite(bound).all()
         assert all(torch.isfinite(parameter.grad).all() for parameter in cvae.parameters())
+
+
+def test_every_method_checks_images_and_conditions_unless_it_is_told_not_to():
+    cvae, x, y = CVAE(6, 3, (5,), 2), torch.rand(4, 6), torch.tensor([0, 1, 2, 0])
+    for call in (
+        *(cvae.elbo, cvae.encode, cvae.reconstruct, cvae),
+        *(lambda x, y: cvae.iwae_bound(x, y, 2), lambda x, y: cvae.log_weights(x, y, 2)),
+    ):
+        with pytest.raises(ValueError, match="divide by 255"):
+            call((255 * x).round(), y)
+        with pytest.raises(ValueError, match="classes run from 0 to 2"):
+            call(x, y + 1)
+        with pytest.raises(ValueError, match="there are 4 images and 3 conditions: each image needs its own"):
+            call(x, y[:3])
+    rows = cvae.check_condition(y)
+    assert cvae.iwae_bound(255 * x, rows, 2, check=False).shape == (4,)
+    assert cvae.log_weights(255 * x, rows, 3, check=False).shape == (3, 4)
+
+
+def test_training_starts_a_fresh_cvae_at_the_mean_image():
+    x, y = torch.rand(40, 6, generator=generator(0)), torch.arange(40) % 3
+    cvae = CVAE(6, 3, (5,), 2)
+    fit(cvae, x, y=y, epochs=1, learning_rate=1e-9, progress=False, device="cpu")
+    torch.testing.assert_close(cvae.mean(cvae.decoder[-1].bias.detach()), x.mean(0), rtol=0, atol=1e-5)
+
+
+def test_looking_at_a_cvae_needs_no_gradient():
+    cvae, y = CVAE(6, 3, (5,), 2, prior="conditional"), torch.tensor([0, 1])
+    assert not cvae.sample(y).requires_grad and not cvae.reconstruct(torch.rand(2, 6), y).requires_grad
+    assert cvae.prior(y).mu.requires_grad
+
+
+def test_conditions_may_be_lists_and_arrays():
+    cvae = CVAE(6, 3, (5,), 2)
+    expected = cvae.check_condition(torch.tensor([0, 2]))
+    for y in ([0, 2], np.array([0, 2]), np.array([0, 2], dtype="uint8"), np.eye(3)[[0, 2]]):
+        assert torch.equal(cvae.check_condition(y), expected)
+
+
+def test_a_column_of_other_than_classes_is_not_told_to_take_its_first():
+    with pytest.raises(ValueError, match=r"or class indices \(batch,\)$"):
+        CVAE(6, 3, (5,), 2).check_condition(torch.rand(4, 1))
+    with pytest.raises(ValueError, match=r"or class indices \(batch,\)$"):
+        CVAE(6, 3, (5,), 2).check_condition(torch.ones(4, 2, dtype=torch.int64))
+
+
+def test_codes_and_conditions_go_together_over_leading_dimensions_too():
+    cvae, y = CVAE(6, 3, (5,), 2), torch.tensor([0, 1])
+    z = torch.randn(4, 2, 2, generator=generator(0))
+    # Another number of rows, other sums.
+    torch.testing.assert_close(cvae.decode(z, y)[3, 1], cvae.decode(z[3], y)[1])
+    for codes in (torch.randn(2), torch.randn(2, 4, 2)):
+        with pytest.raises(ValueError, match="each code needs its own"):
+            cvae.decode(codes, y)

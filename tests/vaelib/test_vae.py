@@ -255,3 +255,60 @@ def test_extreme_images_and_log_variances_keep_elbo_and_gradients_finite():  # F
     assert torch.isfinite(elbo).all()
     elbo.sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in vae.parameters())
+
+
+def test_every_method_checks_its_images_unless_it_is_told_not_to():
+    vae, wrong = VAE(6, (5,), 3), 255 * pixels(dim=6)
+    for call in (
+        *(vae.elbo, vae.encode, vae.reconstruct, vae, vae.check),
+        *(lambda x: vae.iwae_bound(x, 2), lambda x: vae.log_weights(x, 2)),
+    ):
+        with pytest.raises(ValueError, match="divide by 255"):
+            call(wrong)
+    noise = generator(0), generator(0)
+    assert vae.elbo(wrong, check=False, generator=noise[0]).log_likelihood.abs().max() > 255
+    assert vae.iwae_bound(wrong, 2, check=False).shape == vae.log_weights(wrong, 2, check=False).shape[1:]
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.0, True, "2"])
+def test_a_number_of_samples_below_one_is_refused(n):
+    vae = VAE(6, (5,), 3)
+    for call in (
+        lambda: vae.elbo(pixels(dim=6), n_samples=n),
+        lambda: vae.iwae_bound(pixels(dim=6), n),
+        lambda: vae.log_weights(pixels(dim=6), n),
+    ):
+        with pytest.raises(ValueError, match=f"n_samples must be a whole number of at least 1, not {n!r}"):
+            call()
+    with pytest.raises(ValueError, match=f"n must be a whole number of at least 1, not {n!r}"):
+        vae.sample(n)
+
+
+def test_what_is_for_looking_has_no_gradient_and_what_is_for_training_has_one():
+    vae = VAE(6, (5,), 3)
+    for image in (vae.sample(2), vae.reconstruct(pixels(dim=6)), vae(pixels(dim=6))):
+        assert not image.requires_grad
+    for value in (
+        vae.elbo(pixels(dim=6)).elbo,
+        vae.iwae_bound(pixels(dim=6), 2),
+        vae.encode(pixels(dim=6)).mu,
+        vae.decode(torch.zeros(3)),
+    ):
+        assert value.requires_grad
+
+
+def test_one_sample_adds_no_dimension_and_weights_always_have_theirs():
+    vae = VAE(6, (5,), 3)
+    assert vae.elbo(pixels(dim=6), n_samples=1).log_likelihood.shape == (6,)
+    assert vae.log_weights(pixels(dim=6), 1).shape == (1, 6)
+
+
+def test_a_model_says_its_shape_as_a_number_or_as_a_shape():
+    assert VAE(6, (5,), 3).data_dim == 6 and VAE(6, (5,), 3).data_shape == (6,)
+    assert VAE((1, 2, 3), (5,), 3).data_dim == VAE([1, 2, 3], (5,), 3).data_shape == (1, 2, 3)
+
+
+def test_a_condition_is_refused_by_every_method_of_a_vae():
+    vae = VAE(6, (5,), 3)
+    with pytest.raises(TypeError, match="a VAE takes no condition y"):
+        vae.decode(torch.zeros(2, 3), torch.zeros(2, 1))
