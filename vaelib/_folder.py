@@ -250,6 +250,12 @@ def _deep(picture: Image.Image, white: int, inverted: bool) -> Image.Image:
         raise DataError(
             f"has pixels from {low * white:g} to {high * white:g}: bring them to 0 (black) to {white} (white)"
         )
+    if 0 < high <= 1 / 16:  # as 12 bits in a file of 16; what is said here is passed on with the file's name
+        highest = f"{high * white:g}"
+        warnings.warn(
+            f"no pixel is above {highest} of {white}: if that is white, multiply the images by {white} / {highest}",
+            stacklevel=2,
+        )
     return Image.fromarray(1 - pixels if inverted else pixels)
 
 

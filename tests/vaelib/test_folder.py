@@ -309,6 +309,16 @@ def test_what_pillow_remarks_is_passed_on_with_the_files_name(tmp_path):
     assert [each.filename for each in caught] == [__file__]
 
 
+@pytest.mark.parametrize(("bits", "white"), [(8, 255), (10, 1023), (12, 4095)])
+def test_fewer_bits_in_a_file_of_sixteen_are_remarked_on_and_the_remedy_leads_to_the_right_pixels(
+    tmp_path, bits, white
+):
+    few = np.round(SHARE * white).astype(np.uint16)
+    with pytest.warns(UserWarning, match=rf"a\.png: .* {white} of 65535: .* multiply the images by 65535 / {white}"):
+        found = read(tmp_path, {"a.png": encoded(Image.fromarray(few), "PNG")})
+    np.testing.assert_allclose(found.images[0].numpy() * 65535 / white, few / white, atol=1e-6)
+
+
 # Which files
 
 
