@@ -35,8 +35,8 @@ def objective_of(model: nn.Module, check: bool = False) -> Objective:
     def maximised(model: Any, x: Tensor, y: Tensor | None, step: int, generator: torch.Generator) -> Any:
         if y is not None and not (anything or "y" in names):
             raise TypeError(f"{type(model).__name__}.{bound} has no parameter y, and y was given")
-        given = (x,) if y is None else (x, y)
-        found = getattr(model, bound)(*given, **({"generator": generator} if takes_noise else {}), **options)
+        given = ({} if y is None else {"y": y}) | ({"generator": generator} if takes_noise else {}) | options
+        found = getattr(model, bound)(x, **given)
         return found if sign == 1 else -found
 
     return maximised

@@ -1,9 +1,13 @@
 """The training loop: what it reaches, and what survives when something goes wrong."""
 
 import functools
+import io
+import itertools
 import math
 import os
+import re
 import signal
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -13,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vaelib import _cuda, _run, checkpoints, data, evaluation, training
+from vaelib import _cuda, _progress, _run, checkpoints, data, evaluation, training
 from vaelib.autoencoder import Autoencoder
 from vaelib.checkpoints import CheckpointError
 from vaelib.cvae import CVAE
@@ -679,8 +683,8 @@ class _ReplayedByHand:
         self.update()
 
 
-@pytest.mark.parametrize("poisoned", [False, True])
-def test_the_steps_of_an_accelerator_are_those_of_the_cpu(monkeypatch, poisoned):
+@pytest.fixture
+def accelerator(monkeypatch):
     """The bookkeeping of the CUDA path (rates, sums, skipping after a bad loss), with CUDA's own parts replaced."""
 
     class Stream:
@@ -701,34 +705,53 @@ def test_the_steps_of_an_accelerator_are_those_of_the_cpu(monkeypatch, poisoned)
             super().__init__(*arguments)
             self.recorder = OnCpu(self.optimizer, self.generator, self.batch_size, True)
 
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream())
+    return lambda: monkeypatch.setattr(training, "Run", OnDevice)
+
+
+def test_the_steps_of_an_accelerator_are_those_of_the_cpu(accelerator):
+    expected, vae = model(), model()
+    plain_history = train(expected)
+    accelerator()
+    history = train(vae)
+    # The rate is a float32 number on the device, where the plain path has a float64 one.
+    for a, b in zip(weights(expected), weights(vae), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+    assert history.train["kl"] == pytest.approx(plain_history.train["kl"], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("call", "named"), [(1, "epoch 1, batch 1"), (2, "epoch 1, batch 2"), (10, "epoch 2, batch 3")]
+)
+def test_a_bad_step_of_an_accelerator_is_named_and_changes_no_weight(accelerator, call, named):  # FAULTS 29
     class Poisoned(VAE):
         calls = 0
 
         def elbo(self, x, **options):
             terms = super().elbo(x, **options)
             Poisoned.calls += 1
-            return training.ElboTerms(terms.log_likelihood, terms.kl * (math.nan if Poisoned.calls == 10 else 1.0))
+            return training.ElboTerms(terms.log_likelihood, terms.kl * (math.nan if Poisoned.calls == call else 1.0))
 
-    expected = model()
-    plain_history = train(expected) if not poisoned else None
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream())
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream())
-    monkeypatch.setattr(training, "Run", OnDevice)
-    if not poisoned:
-        vae = model()
-        history = train(vae)
-        # The rate is a float32 number on the device, where the plain path has a float64 one.
-        for a, b in zip(weights(expected), weights(vae), strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
-        assert history.train["kl"] == pytest.approx(plain_history.train["kl"], rel=1e-4)
-        return
-    vae = Poisoned(16, (8,), 2)
-    with pytest.raises(TrainingError, match="epoch 2, batch 3: kl is nan"):
-        train(vae)
     before_the_bad_step = model()
-    train(before_the_bad_step, objective=stop_at(8))
+    if call == 1:
+        before_the_bad_step.start_at_mean(images())
+    else:
+        train(before_the_bad_step, objective=stop_at(call - 2))
+    accelerator()
+    vae = Poisoned(16, (8,), 2)
+    with pytest.raises(TrainingError, match=f"{named}: kl is nan"):
+        train(vae)
     for a, b in zip(weights(before_the_bad_step), weights(vae), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_an_accelerator_checks_what_a_transform_returned_at_the_end_of_the_epoch(accelerator, monkeypatch):
+    settled = []
+    monkeypatch.setattr(_run.CheckedTransform, "settle", lambda self, like: settled.append(like.shape))
+    accelerator()
+    train(model(), epochs=2, transform=lambda x, g: x.flip(1))
+    assert settled == [(200, 16)] * 2
 
 
 class OnlyElbo(nn.Module):
@@ -886,3 +909,125 @@ def test_a_weight_for_each_example_multiplies_its_own_kl():
     train(second, x, objective=by_hand, **options)
     for a, b in zip(weights(first), weights(second), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)  # the same sums in another order
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_progress_line_of_a_terminal_moves_and_shows_both_terms_while_training_runs(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert _progress.is_watched() and _progress.stream() is terminal
+    clock = itertools.count()
+    monkeypatch.setattr("tqdm.std.time", lambda: 10.0 * next(clock))  # so that no line is left out
+    train(model(), images(1600), epochs=2, progress=True)  # 50 steps an epoch
+    lines = terminal.getvalue().split("\r")
+    for shown in ("20%", "40%", "50%", "70%", "90%", "100%"):  # each 20 steps, and at the end of an epoch
+        assert any(
+            re.match(rf" *{shown}.*-ELBO .* = -log p\(x\|z\) .* \+ KL .* nats per image", line) for line in lines
+        ), shown
+    assert any("epoch 1: -ELBO" in line for line in lines) and any("epoch 2: -ELBO" in line for line in lines)
+    assert lines[-1].startswith("2 epochs: -ELBO")
+
+
+def test_nobody_watches_where_there_is_no_terminal_and_no_line_is_written_where_none_is_wanted(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stderr", None)
+    assert not _progress.is_watched()
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert not _progress.is_watched()
+    train(model(), progress=False)
+    assert sys.stderr.getvalue() == "" and capsys.readouterr().out == ""
+
+
+def test_a_plain_objective_and_a_stopped_run_have_a_line_of_their_own(capsys):
+    train(WithLoss(), progress=True)
+    assert re.search(r"3 epochs: objective -\d+\.\d\d\s*$", capsys.readouterr().err)
+    train(model(), progress=True, objective=stop_at(9))
+    assert "1 epochs, stopped in epoch 2: -ELBO" in capsys.readouterr().err
+
+
+def test_the_order_of_the_images_is_another_in_each_epoch_and_for_each_seed():
+    def orders(seed):
+        seen = []
+
+        def objective(vae, x, y, step, generator):
+            seen.append(x[:, 0].tolist())
+            return vae.elbo(x, generator=generator)
+
+        train(model(), epochs=2, batch_size=200, objective=objective, seed=seed)
+        return seen
+
+    found = [order for seed in (0, 1, 2) for order in orders(seed)]
+    assert all(sorted(order) == sorted(found[0]) for order in found)
+    assert len({tuple(order) for order in found}) == 6 and orders(1) == found[2:4]
+
+
+def test_a_single_step_of_the_schedule_has_the_whole_rate():
+    whole, constant = model(), model()
+    train(whole, epochs=1, batch_size=200, learning_rate=0.01)
+    train(constant, epochs=1, batch_size=200, learning_rate=0.01, schedule=None)
+    assert same(weights(whole), weights(constant)) and not same(weights(whole), weights(model()))
+
+
+def test_two_steps_of_the_schedule_are_whole_and_whole():
+    rates = [training._rate(step, 2, 0.5, "linear") for step in range(2)]
+    assert rates == [0.5, 0.5]
+    assert [training._rate(step, 30, 1.0, "linear") for step in (0, 1, 2, 3, 16, 29)] == pytest.approx(
+        [1 / 3, 2 / 3, 1, 1, 14 / 27, 1 / 27]
+    )
+    assert training._rate(7, 30, 0.5, None, seed=0) == 0.5
+
+
+def test_memory_that_runs_out_with_one_image_in_a_batch_is_not_told_to_take_none():
+    def objective(vae, x, y, step, generator):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(TrainingError, match="at batch_size=1: try batch_size=1"):
+        train(model(), images(3), batch_size=1, objective=objective)
+
+
+def test_a_divergence_in_the_very_first_step_leaves_the_model_as_it_began(tmp_path):
+    vae, path = model(), tmp_path / "run.safetensors"
+    before = model()
+    before.start_at_mean(images())
+    with pytest.raises(TrainingError, match="epoch 1, batch 1: log_likelihood is -inf"):
+        train(vae, checkpoint=path, objective=lambda m, x, y, s, g: infinite(m.elbo(x, generator=g)))
+    assert same(weights(vae), weights(before)) and not path.exists()
+
+
+def infinite(terms):
+    return training.ElboTerms(terms.log_likelihood - math.inf, terms.kl)
+
+
+def test_the_objective_alone_is_named_where_its_terms_are_finite():
+    with pytest.raises(TrainingError, match="epoch 1, batch 2: objective is nan"):
+        train(model(), objective=lambda m, x, y, s, g: m.elbo(x).elbo * (math.nan if s == 1 else 1.0))
+
+
+def test_a_model_of_one_s_own_may_take_a_generator_a_check_or_anything():
+    seen = []
+
+    class Asked(WithLoss):
+        def loss(self, x, check=True, generator=None):
+            seen.append((check, generator))
+            return super().loss(x)
+
+    class Anything(WithLoss):
+        def loss(self, x, **options):
+            seen.append((options.get("check"), options.get("generator")))
+            return super().loss(x)
+
+    for kind in (Asked, Anything):
+        train(kind(), epochs=1, batch_size=200)
+    assert [check for check, _ in seen] == [False, False]
+    assert all(isinstance(generator, torch.Generator) for _, generator in seen)
+    by_anything = training.fit(Anything(), images(), y=LABELS, epochs=1, device="cpu", progress=False)
+    assert by_anything.epochs == 1
+
+
+def test_the_best_epoch_of_a_plain_objective_is_that_of_its_highest_value():
+    history = train(WithLoss(), epochs=6, learning_rate=1.0, schedule=None, validation=images(40))
+    scores = history.validation["objective"]
+    assert history.best_epoch == 1 + int(np.argmax(scores)) and history.validation_elbo == []
