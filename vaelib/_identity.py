@@ -105,9 +105,9 @@ def made_of(model: nn.Module) -> dict[str, Any]:
 def unlike(saved: dict[str, Any] | None, model: nn.Module) -> tuple[list[str], list[str]]:
     """Return in words how a model differs from the one of a file, as far as that is recorded, and what may differ.
 
-    Another layer or another setting of one is a difference: all of the settings of PyTorch's and vaelib's layers, and
-    in a module of the reader's own those fields that its constructor takes. Its other fields (a counter, a cache) and
-    its code are what may differ: they change by use, and when a program is tidied up. So may what can't be compared.
+    Another layer, or another value of a field that its constructor takes, is a difference. Other fields (a counter, a
+    cache, a note) and code of the reader's own are what may differ: they change by use, and when a program is tidied
+    up. So may what can't be compared.
 
     Args:
         saved: what `made_of` said of the file's model; files of earlier versions say less, or nothing.
@@ -170,9 +170,7 @@ def _lasting(module: nn.Module) -> dict[str, Any]:
 
 
 def _constructed(module: nn.Module) -> set[str]:
-    """Return the fields that are settings: all of a library's layer, else those that a constructor takes by name."""
-    if of_a_library(type(module)):
-        return set(fields_of(module))
+    """Return the fields that are settings: those that a constructor takes by name."""
     makers = [vars(kind)["__init__"] for kind in type(module).__mro__ if "__init__" in vars(kind)]
     takes = {name for maker in makers for name in inspect.signature(maker).parameters}
     return {key for key in fields_of(module) if key.removeprefix("_") in takes}

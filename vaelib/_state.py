@@ -22,7 +22,10 @@ def copy(tensor: Any, place: str) -> Tensor:
     """
     if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.dtype not in _DTYPES:
         kind = f"{tensor.layout} {tensor.dtype} tensor" if isinstance(tensor, Tensor) else type(tensor).__name__
-        raise TypeError(f"{place}: a checkpoint cannot hold a {kind}; use a dense tensor of one of the common types")
+        raise TypeError(
+            f"{place}: a checkpoint cannot hold a {kind}; use a dense tensor of floats up to 64 bits, integers up to "
+            "int64, uint8, complex64 or bool: t.to_dense(), t.to(torch.int64), t.to(torch.complex64)"
+        )
     # Always a copy of its own: safetensors refuses tensors that share memory, as tied weights do, or are strided.
     return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
 

@@ -66,7 +66,8 @@ def load(path: str | os.PathLike[str], model: nn.Module) -> dict[str, Any]:
 
     The file is read and verified whole before the first weight changes. The state's tensors are on the CPU and belong
     to the caller alone: later training of `model` does not move them. Whether a file belongs to this run or another is
-    asked by `vaelib.training.fit`, not here.
+    asked by `vaelib.training.fit`, not here. A UserWarning names what may differ though the weights fit: code, counters
+    and notes of your own. Another rate of Dropout is as good: it changes no number that a trained model gives.
 
     Args:
         path: a file that `save` wrote.
