@@ -88,7 +88,15 @@ def load(path: str | os.PathLike[str], model: nn.Module) -> dict[str, Any]:
 
 
 def restore(path: str | os.PathLike[str], model: nn.Module) -> tuple[dict[str, Any], list[str]]:
-    """Do as `load` does, and return what may differ instead of warning of it."""
+    """Do as `load` does, and return the state and what may differ, without a warning of that.
+
+    Args:
+        path: a file that `save` wrote.
+        model: built as it was when it was saved.
+
+    Raises:
+        CheckpointError: as `load` does.
+    """
     header, weights, state = _read(path)
     own = model.state_dict()
     _move_log_sigma(weights, own)
