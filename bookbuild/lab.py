@@ -51,24 +51,29 @@ def options(root: Path, arguments: list[str]) -> list[str]:
         f"--ServerApp.contents_manager_class={Contents.__module__}.{Contents.__qualname__}",
         f"--LabApp.app_settings_dir={Path(__file__).with_name('lab_settings')}",
         f"--LabApp.workspaces_dir={root / FOLDER / '.lab'}",
+        f"--LabApp.default_url=/lab/tree/{FIRST}",
         "--LabApp.news_url=None",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         "--LabApp.extension_manager=readonly",
     ]
     if getattr(os, "geteuid", lambda: 1)() == 0:
         given.append("--allow-root")
-    page = [] if any(not each.startswith("-") and Path(each).exists() for each in arguments) else [str(root / FIRST)]
-    return [*given, *arguments, *page]
+    return [*given, *arguments]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Brings the copies up to date, says what the reader is to know, and serves until it is stopped."""
+def serve(root: Path, arguments: list[str]) -> int:
+    """Bring the copies up to date, say what the reader is to know, and serve until stopped; the exit status."""
     try:
-        told = update(ROOT)
+        told = update(root)
     except CopyError as error:
         print(error, file=sys.stderr)
         return 1
     for line in told:
         print(line, flush=True)
-    LabApp.launch_instance(options(ROOT, arguments or []))
+    LabApp.launch_instance(options(root, arguments))
     return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; its exit status."""
+    return serve(ROOT, arguments or [])

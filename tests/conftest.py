@@ -7,6 +7,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,14 +54,8 @@ class Lab:
         page.evaluate(_RUN_ALL)
 
 
-@pytest.fixture
-def jupyterlab(tmp_path: Path) -> Iterator[Lab]:
-    """A JupyterLab that touches no settings of the person who runs the tests."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    folder, own = tmp_path / "notebooks", tmp_path / "jupyter"
-    folder.mkdir()
+def strangers(own: Path) -> dict[str, str]:
+    """An environment in which JupyterLab knows no settings of the person who runs the tests, and keeps its own here."""
     tracker = own / "settings" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
     tracker.parent.mkdir(parents=True)
     tracker.write_text('{"windowingMode": "none"}')  # so that every cell is in the page
@@ -72,13 +67,20 @@ def jupyterlab(tmp_path: Path) -> Iterator[Lab]:
         "IPYTHONDIR",
     )
     env = os.environ | {name: str(own / name) for name in folders}
-    env |= {"JUPYTERLAB_SETTINGS_DIR": str(own / "settings"), "OMP_NUM_THREADS": "1"}
-    options = ["--no-browser", f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--ServerApp.allow_root=True"]
-    options += [f"--ServerApp.root_dir={folder}", "--IdentityProvider.token=", "--LabApp.expose_app_in_browser=True"]
-    options += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
-    log = tmp_path / "jupyterlab.log"
+    return env | {"JUPYTERLAB_SETTINGS_DIR": str(own / "settings"), "OMP_NUM_THREADS": "1"}
+
+
+@contextmanager
+def serving(command: list[str], folder: Path, own: Path) -> Iterator[Lab]:
+    """A JupyterLab that a command starts: it serves `folder`, and keeps what it writes of itself in `own`."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = ["--no-browser", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
+    options += ["--IdentityProvider.token=", "--LabApp.expose_app_in_browser=True"]
+    env, log = strangers(own), own / "jupyterlab.log"
     with log.open("w") as output:
-        server = subprocess.Popen([sys.executable, "-m", "jupyterlab", *options], env=env, stdout=output, stderr=output)
+        server = subprocess.Popen([*command, *options], env=env, stdout=output, stderr=output)
     try:
         url = f"http://127.0.0.1:{port}"
         for _ in range(240):
@@ -92,3 +94,14 @@ def jupyterlab(tmp_path: Path) -> Iterator[Lab]:
     finally:
         server.terminate()  # JupyterLab stops its kernels, then itself
         server.wait(30)
+
+
+@pytest.fixture
+def jupyterlab(tmp_path: Path) -> Iterator[Lab]:
+    """A JupyterLab that touches no settings of the person who runs the tests."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    options = [f"--ServerApp.root_dir={folder}", "--ServerApp.allow_root=True", "--LabApp.news_url=None"]
+    options += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    with serving([sys.executable, "-m", "jupyterlab", *options], folder, tmp_path / "jupyter") as lab:
+        yield lab
