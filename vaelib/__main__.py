@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -78,6 +79,9 @@ def _train(options: argparse.Namespace) -> int:
         )
     if options.validation:
         train, validation = data.train_validation_split(train, options.validation, seed=options.seed)
+        if options.binarize:  # as the images of training and of the report are
+            drawn = data.binarize(validation.images, torch.Generator().manual_seed(options.seed))
+            validation = replace(validation, images=drawn)
     config = {
         "data_dim": train.images[0].numel(),
         "hidden_dims": options.hidden,
