@@ -23,7 +23,12 @@ READY = """async () => {
     await jupyterapp.shell.currentWidget.context.ready;
 }"""
 EXECUTE = "async ([name, options]) => { await jupyterapp.commands.execute(name, options); }"
-CLOSE = "[...jupyterapp.shell.widgets('main')].forEach((each) => each.dispose())"
+CLOSE = """() => {
+    for (const each of [...jupyterapp.shell.widgets("main")]) {
+        if (each.context) each.context.model.dirty = false;  // or a dialog asks
+        each.close();
+    }
+}"""
 LINKS = """(shown) => [...document.querySelectorAll(`${shown} a`)]
     .map((link) => link.href.match(/\\/files\\/([^?#]+)/)?.[1]).filter((path) => path)"""
 SAVE = """async (path) => {
