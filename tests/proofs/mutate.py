@@ -233,7 +233,7 @@ def run(mutant: Mutant, source: str, tests: list[str], limit: float) -> str:
             code = 1
             with contextlib.suppress(BaseException):
                 os.setsid()
-                sys.path.insert(0, name)
+                importlib.import_module("vaelib").__path__ = [str(folder / "vaelib")]
                 os.environ |= {"PYTHONPATH": name, "PYTHONSAFEPATH": "1", "TMPDIR": name}
                 tempfile.tempdir = name
                 code = _pytest(["-x", *tests])
@@ -306,7 +306,6 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"no part is called {', '.join(sorted(unknown))}; the parts are {', '.join(PARTS)}")
     os.chdir(ROOT)
     os.environ["OMP_NUM_THREADS"] = "1"
-    sys.path[:] = [entry for entry in sys.path if entry not in ("", str(ROOT), str(Path(__file__).parent))]
     for name in PRELOADED:
         importlib.import_module(name)
 

@@ -295,7 +295,7 @@ CHANGES = {
     "slot": (Slotted(1.0), Slotted(2.0)),
     "member of an enumeration": (Kind.ELBO, Kind.IWAE),
     "nesting": ([1, [2], 3], [1, [2, 3]]),
-    "which of two is meant again": ([Config, Own, Config], [Config, Own, Own]),
+    "which of two is meant again": ([Config, Objective, Config], [Config, Objective, Objective]),
     "seed of a generator": (np.random.default_rng(1), np.random.default_rng(2)),
     "seed of a torch.Generator": (torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)),
     "parameter of a distribution": (torch.distributions.Normal(0.0, 1.0), torch.distributions.Normal(0.0, 2.0)),
@@ -332,6 +332,25 @@ def test_a_change_of_what_a_thing_does_is_noticed(name):
 )
 def test_what_does_the_same_has_the_same_hash(first, second):
     assert digest(first) == digest(second)
+
+
+class Named:
+    """What sorts by its repr in another order in each process, as an address does."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __repr__(self):
+        return os.environ[self.name]
+
+
+def test_the_order_of_a_set_does_not_depend_on_a_repr(monkeypatch):
+    found = set()
+    for orders in ("ab", "ba"):
+        for name, order in zip(("FIRST", "SECOND"), orders, strict=True):
+            monkeypatch.setenv(name, order)
+        found.add(digest({Named("FIRST"), Named("SECOND")}))
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize(
@@ -484,6 +503,26 @@ def test_what_a_run_changed_is_still_known_when_it_has_gone_on_twice(tmp_path, m
     monkeypatch.setattr(Stepping, "__init__", lambda self: vars(self).update(calls=0, random=None))
     with pytest.raises(CheckpointError, match=r"objective: not the same here \(Stepping.__init__\)"):
         trained(name, tmp_path, 4)
+
+
+class Once:
+    """Changes itself at its first call alone."""
+
+    def __init__(self):
+        self.called = False
+
+    def __call__(self, model, x, y, step, generator):
+        self.called = True
+        return model.elbo(x, generator=generator)
+
+
+def test_what_only_the_first_part_of_a_run_changed_is_known_after_the_second(tmp_path, monkeypatch):
+    once = Once()
+    monkeypatch.setitem(RESUMED, "once", (lambda: once, None))
+    assert [trained("once", tmp_path, epochs) for epochs in (1, 2)] == [[], []]
+    monkeypatch.setitem(RESUMED, "once", (Once, None))
+    (lost,) = trained("once", tmp_path, 3)
+    assert lost.endswith("goes on with what is here: objective called")
 
 
 def test_a_model_whose_configuration_is_an_object_is_trained_saved_and_recognised(tmp_path):
