@@ -225,7 +225,7 @@ def _open(file: Path, colour: bool, background: str) -> Image.Image:
     if picture.has_transparency_data:
         return _over(picture.convert("RGBA"), background).convert("RGB" if colour else "L")
     if picture.mode not in ("1", "L"):
-        picture = picture.convert("RGB")
+        picture = picture.convert("RGB")  # not every kind becomes grey at once
     return picture.convert("RGB" if colour else "L")
 
 

@@ -136,6 +136,8 @@ KINDS: dict[str, tuple[str, bytes, np.ndarray]] = {
     "real numbers": ("a.tif", tiff(32, 1, FLOAT.tobytes(), 3), FLOAT),
     "CMYK, JPEG": ("a.jpg", encoded(Image.new("CMYK", (4, 4), (0, 255, 255, 0)), "JPEG"), np.full((4, 4), 0.299)),
     "CMYK, TIFF": ("a.tif", encoded(Image.new("CMYK", (4, 4), (0, 0, 0, 102)), "TIFF"), np.full((4, 4), 0.6)),
+    # Lightness 50.2 of 100 is a luminance of 0.186, which sRGB writes as 0.467.
+    "LAB, TIFF": ("a.tif", encoded(Image.new("LAB", (4, 4), (128, 128, 128)), "TIFF"), np.full((4, 4), 0.467)),
     "photo in two versions": (
         "a.jpg",
         encoded(Image.new("L", (4, 4), 51), "MPO", save_all=True, append_images=[Image.new("L", (4, 4), 255)]),
