@@ -1,6 +1,7 @@
 """What tests of several files need."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +22,17 @@ _RUN_ALL = """async () => {
     await jupyterapp.shell.currentWidget.sessionContext.ready;
     jupyterapp.commands.execute("notebook:run-all-cells");
 }"""
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_counts() -> Iterator[None]:
+    """Undo that a shell's job in the background ignores Ctrl-C, as do all processes that it starts."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

@@ -617,8 +617,8 @@ def test_missing_folders_are_made_one_in_another(tmp_path: Path) -> None:
     path = tmp_path / "läufe mit leerzeichen" / "a[1]" / "model.safetensors"
     checkpoints.save(path, Tiny(), n=1)
     assert checkpoints.peek(str(path)) == {"n": 1}
-    with checkpoints.lock(tmp_path / "b" / "model.safetensors"):
-        assert (tmp_path / "b").is_dir()
+    with checkpoints.lock(tmp_path / "b" / "c" / "model.safetensors"):
+        assert (tmp_path / "b" / "c").is_dir()
 
 
 def test_link_stays_one_and_is_the_same_checkpoint_as_its_target(tmp_path: Path, path: Path) -> None:

@@ -29,7 +29,7 @@ import pytest
 import torch
 from torch import nn
 
-from vaelib import checkpoints
+from vaelib import _content, checkpoints
 from vaelib._content import Unknown, digest, of_a_library
 from vaelib._identity import changed, differences, identity
 from vaelib.checkpoints import CheckpointError
@@ -377,12 +377,21 @@ def test_a_file_of_the_readers_with_the_name_of_one_of_python_s_is_not_known_by_
     exec("def f(): return 1", vars(module))
     monkeypatch.setitem(sys.modules, "code", module)
     with contextlib.ExitStack() as stack:
-        from vaelib import _content
-
         stack.callback(_content._known.cache_clear)
         _content._known.cache_clear()
         assert not of_a_library(module.f)
     assert of_a_library(json.dumps) and of_a_library(nn.ReLU) and of_a_library(VAE) and not of_a_library(Own)
+
+
+def test_what_is_typed_in_is_never_known_by_its_name_whoever_started_python(monkeypatch):
+    started = types.ModuleType("__main__")
+    started.__file__ = str(Path(pytest.__file__).parent / "__main__.py")  # as under python -m pytest
+    exec("def f(): return b\nb = 1", vars(started))
+    monkeypatch.setitem(sys.modules, "__main__", started)
+    monkeypatch.setattr(_content, "_known", _content._known.__wrapped__)
+    before = digest(started.f)
+    started.b = 2
+    assert digest(started.f) != before
 
 
 # What a run changes itself
