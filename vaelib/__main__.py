@@ -228,16 +228,18 @@ def _parser() -> argparse.ArgumentParser:
         "--hidden", type=_whole(1, _WIDEST), nargs="*", default=[400], help="hidden widths of the encoder (400)"
     )
     train.add_argument("--latent", type=_whole(1, _WIDEST), default=20, help="latent dimensions (20)")
-    train.add_argument("--likelihood", choices=["bernoulli", "gaussian"], default="bernoulli")
-    train.add_argument("--activation", choices=list(ACTIVATIONS), default="relu")
-    train.add_argument("--epochs", type=_whole(1, _MANY), default=10)
-    train.add_argument("--batch-size", type=_whole(1, _MANY), default=128)
+    train.add_argument(
+        "--likelihood", choices=["bernoulli", "gaussian"], default="bernoulli", help="p(x|z) (bernoulli)"
+    )
+    train.add_argument("--activation", choices=list(ACTIVATIONS), default="relu", help="of the hidden layers (relu)")
+    train.add_argument("--epochs", type=_whole(1, _MANY), default=10, help="passes over the images (10)")
+    train.add_argument("--batch-size", type=_whole(1, _MANY), default=128, help="images in a step (128)")
     train.add_argument("--learning-rate", type=_positive, default=3e-3, help="highest rate of the schedule (0.003)")
     train.add_argument("--constant", action="store_true", help="keep the rate constant instead of the linear schedule")
     train.add_argument(
         "--validation", type=_whole(0, _MANY), default=0, help="training images set aside for validation (0)"
     )
-    train.add_argument("--seed", type=_whole(0, 2**32 - 1), default=0)
+    train.add_argument("--seed", type=_whole(0, 2**32 - 1), default=0, help="of weights, order and noise (0)")
     train.add_argument("--out", type=Path, help="checkpoint to write; an interrupted run goes on from it")
     train.add_argument("--conditional", action="store_true", help="train a CVAE, conditioned on the class")
     train.set_defaults(run=_train)
@@ -247,13 +249,13 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(run=_evaluate)
 
     for command in (train, evaluate):
-        command.add_argument("--data", choices=data.names(), default="mnist")
+        command.add_argument("--data", choices=data.names(), default="mnist", help="the images (mnist)")
         command.add_argument("--binarize", action="store_true", help="draw binary pixels instead of using grey ones")
         command.add_argument(
-            "--samples", type=_whole(0, _MANY), default=0, help="importance samples of the log evidence (none)"
+            "--samples", type=_whole(0, _MANY), default=0, help="importance samples of the log evidence (0: none)"
         )
         command.add_argument("--quiet", action="store_true", help="no progress line")
-        command.add_argument("--device", type=_device, default="auto", help="auto (default), cpu, cuda or mps")
+        command.add_argument("--device", type=_device, default="auto", help="auto, cpu, cuda or mps (auto)")
 
     fetch = commands.add_parser("data", help="find, download and verify the data")
     fetch.add_argument("names", nargs="*", type=_data_name, metavar="NAME", help=f"{', '.join(data.names())} (all)")

@@ -249,6 +249,28 @@ def test_options_have_the_values_that_the_help_states():
     assert options_of("data").names == [] and options_of("data", "mnist").names == ["mnist"]
 
 
+@pytest.mark.parametrize("command", ["train", "evaluate", "data"])
+def test_the_help_says_what_each_option_is_and_its_default(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "500")  # no line broken at a hyphen
+    for arguments in (["--help"], [command, "--help"]):
+        with pytest.raises(SystemExit) as left:
+            main(arguments)
+        assert left.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    subparsers = next(each for each in command_line._parser()._actions if isinstance(each.choices, dict))
+    assert (
+        {each.dest for each in subparsers._choices_actions} == set(subparsers.choices) == {"train", "evaluate", "data"}
+    )
+    for each in subparsers._choices_actions:
+        assert " ".join(each.help.split()) in text
+    for option in subparsers.choices[command]._actions:
+        assert " ".join(option.help.split()) in text
+        for default in option.default if isinstance(option.default, list) else [option.default]:
+            stated = default in (None, False, "==SUPPRESS==") or re.search(rf"\({default}\b.*\)$", option.help)
+            assert stated, option.dest
+    assert command != "data" or "(all)" in text
+
+
 def test_the_options_reach_the_model_and_the_training(monkeypatch, tmp_path, capsys):
     seen = {}
 
