@@ -2,7 +2,7 @@
 
     .venv/bin/python -m tests.proofs.prove_readers_copy                  every chapter: about half an hour on two cores
     .venv/bin/python -m tests.proofs.prove_readers_copy 00 07            these chapters only: about ten minutes
-    .venv/bin/python -m tests.proofs.prove_readers_copy --tests          `make test` in between too: half an hour more
+    .venv/bin/python -m tests.proofs.prove_readers_copy --tests          `make test` before the pull too: half an hour more
 
 It clones what is committed here, twice: the book's repository, and a reader's clone of that, in a path with a space,
 which sets itself up (the package index, or pip's cache, is needed) and needs Chromium. In the reader's clone `make lab`
@@ -169,14 +169,14 @@ def prove(folder: Path, names: list[str], known: list[str], tests: bool) -> None
         after = everything(reader)
         assert after[f"my/{names[0]}.ipynb"] == (reader / "notebooks" / f"{names[0]}.ipynb").read_bytes()
         assert after[f"my/{names[0]}-yours-1.ipynb"] == before[f"my/{names[0]}.ipynb"]
-    green(reader, tests)
+    green(reader, tests=False)
 
 
 def main() -> int:
     """Run the proof; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.proofs.prove_readers_copy", description=__doc__)
     parser.add_argument("chapters", nargs="*", help="numbers such as 00 07; default: all")
-    parser.add_argument("--tests", action="store_true", help="run `make test` each time too")
+    parser.add_argument("--tests", action="store_true", help="run `make test` before the pull too")
     options = parser.parse_args()
     known = [chapter.stem for chapter in chapters(ROOT)]
     names = [name for name in known if not options.chapters or name[:2] in options.chapters]
