@@ -2,7 +2,7 @@
 
     .venv/bin/python -m tests.proofs.prove_readers_copy                  every chapter: about half an hour on two cores
     .venv/bin/python -m tests.proofs.prove_readers_copy 00 07            these chapters only: about ten minutes
-    .venv/bin/python -m tests.proofs.prove_readers_copy --tests          `make test` before the pull too: half an hour more
+    .venv/bin/python -m tests.proofs.prove_readers_copy --tests          with `make test`: half an hour more
 
 It clones what is committed here, twice: the book's repository, and a reader's clone of that, in a path with a space,
 which sets itself up (the package index, or pip's cache, is needed) and needs Chromium. In the reader's clone `make lab`
