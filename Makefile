@@ -10,7 +10,7 @@ PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadscope
 CHAPTERS := $(patsubst book/%.md,notebooks/%.ipynb,$(wildcard book/[0-9][0-9]_*.md))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab original book notebooks assignments assignments-proof grade gradebook format check test test-numerics mutants bench clean
+.PHONY: help setup lab original book notebooks assignments assignments-proof grade gradebook format check test test-numerics mutants nonsense bench clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 26
@@ -69,6 +69,9 @@ test-numerics: setup  ## half an hour: the chapters with other roundings (old pr
 
 mutants: setup  ## half an hour: vaelib changed in one place at a time; do its tests notice? (MUTANTS="--sample 20 vae")
 	$(PY) -m tests.proofs.mutate $(MUTANTS)
+
+nonsense: setup  ## a quarter of an hour: nonsense in the place of what the chapters' assertions check (CHAPTERS_TRIED="03 07")
+	$(PY) -m tests.proofs.nonsense $(CHAPTERS_TRIED)
 
 bench: setup  ## speed of training beside the usual loop and the bare matrix products
 	$(PY) tests/benchmarks/bench_fit.py
