@@ -13,11 +13,15 @@ from bookbuild.convert import KERNELSPEC
 CELL_TIMEOUT = 300  # seconds; a whole chapter should take 60
 
 
-def execute(chapter: Chapter, notebook: NotebookNode, cell_timeout: int = CELL_TIMEOUT) -> None:
-    """Runs all cells in the folder of the notebooks, and refuses a chapter that raises, hangs or leaves files there."""
+def execute(chapter: Chapter, notebook: NotebookNode, cell_timeout: int = CELL_TIMEOUT) -> float:
+    """Runs all cells in the folder of the notebooks, and refuses a chapter that raises, hangs or leaves files there.
+
+    Returns the CPU seconds of the kernel, imports included; other programs lengthen a run, these hardly.
+    """
     folder = chapter.stored.parent
     folder.mkdir(exist_ok=True)
     before = _other_files(folder)
+    began = _cpu_seconds_of_children()
     reached = 0
 
     def note(cell: NotebookNode, cell_index: int) -> None:
@@ -47,6 +51,12 @@ def execute(chapter: Chapter, notebook: NotebookNode, cell_timeout: int = CELL_T
         raise NotebookError(f"{chapter.place(notebook, reached)}: the kernel died (out of memory?)") from None
     if left := _other_files(folder) - before:
         raise NotebookError(f"{chapter.source} left files in notebooks/, remove them and use tempfile: {sorted(left)}")
+    return _cpu_seconds_of_children() - began
+
+
+def _cpu_seconds_of_children() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def kernel_environment(root: Path) -> dict[str, str]:

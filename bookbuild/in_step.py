@@ -72,7 +72,8 @@ def problems(chapter: Chapter) -> list[str]:
 def skeleton(notebook: NotebookNode) -> str:
     """A notebook without what execution adds."""
     bare = copy.deepcopy(notebook)
-    bare.metadata["vaelib"].pop("notebook_sha256", None)
+    for key in ("notebook_sha256", "cpu_seconds"):
+        bare.metadata["vaelib"].pop(key, None)
     for cell in bare.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
@@ -94,4 +95,14 @@ def keep_outputs(chapter: Chapter, notebook: NotebookNode) -> bool:
         return False
     for before, cell in zip(old, new, strict=True):
         cell.outputs, cell.execution_count = before.outputs, before.execution_count
+    if (seconds := stored_seconds(chapter)) is not None:
+        notebook.metadata.vaelib.cpu_seconds = seconds
     return True
+
+
+def stored_seconds(chapter: Chapter) -> int | None:
+    """The CPU seconds that the stored notebook took when it was executed, None where it does not tell."""
+    if not chapter.stored.is_file():
+        return None
+    seconds = nbformat.read(chapter.stored, as_version=4).metadata.get("vaelib", {}).get("cpu_seconds")
+    return None if seconds is None else int(seconds)

@@ -20,7 +20,7 @@ from bookbuild import first_cell
 from bookbuild.chapter import Chapter, NotebookError, chapters, seal
 from bookbuild.convert import convert
 from bookbuild.execute import CELL_TIMEOUT, execute
-from bookbuild.in_step import check, keep_outputs, problems
+from bookbuild.in_step import check, keep_outputs, problems, stored_seconds
 from bookbuild.normalise import normalise
 from vaelib._files import atomic_write
 
@@ -52,7 +52,7 @@ def store(chapter: Chapter, afresh: bool, cell_timeout: int = CELL_TIMEOUT) -> i
     """Converts, executes where the code is new or `afresh`, normalises and writes one chapter; the size in bytes."""
     notebook = convert(chapter)
     if afresh or not keep_outputs(chapter, notebook):
-        execute(chapter, notebook, cell_timeout)
+        note_time(chapter, notebook, execute(chapter, notebook, cell_timeout))
     normalise(chapter, notebook)
     content = seal(notebook).encode("utf-8")
     if len(content) > MAX_BYTES:
@@ -62,6 +62,13 @@ def store(chapter: Chapter, afresh: bool, cell_timeout: int = CELL_TIMEOUT) -> i
         )
     atomic_write(chapter.stored, content)
     return len(content)
+
+
+def note_time(chapter: Chapter, notebook: NotebookNode, seconds: float) -> None:
+    """Writes down how long the chapter runs; what is stored stays where it is right to a quarter, or to 5 seconds."""
+    before = stored_seconds(chapter)
+    close = before is not None and abs(seconds - before) <= max(5, 0.25 * before)
+    notebook.metadata.vaelib.cpu_seconds = before if close else round(seconds)
 
 
 def biggest(chapter: Chapter, notebook: NotebookNode) -> str:

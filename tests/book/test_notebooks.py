@@ -297,7 +297,7 @@ def test_only_our_metadata_remain(executed):
     metadata = json.loads(executed)["metadata"]
     assert metadata.keys() == {"kernelspec", "language_info", "vaelib"}
     assert metadata["language_info"] == {"name": "python"}
-    assert metadata["vaelib"].keys() == {"source", "source_sha256", "notebook_sha256"}
+    assert metadata["vaelib"].keys() == {"source", "source_sha256", "cpu_seconds", "notebook_sha256"}
 
 
 @pytest.mark.parametrize(
@@ -478,7 +478,7 @@ def test_a_number_that_moves_in_another_chapter_is_found_and_refreshed_without_r
 
 def test_prose_is_refreshed_to_the_bytes_that_a_full_run_gives_and_changed_code_is_run(pair, monkeypatch):
     run, runs = execute.execute, []
-    monkeypatch.setattr(tool, "execute", lambda chapter, *rest: (runs.append(chapter.stem), run(chapter, *rest)))
+    monkeypatch.setattr(tool, "execute", lambda chapter, *rest: (runs.append(chapter.stem), run(chapter, *rest))[1])
     caption = TINY.replace("The line rises", "The line goes up").replace("Some text.", "Some.\n\n+++\n\nOther text.")
     write(pair, caption)
     assert tool.build(pair, []) == []
@@ -494,7 +494,7 @@ def test_prose_is_refreshed_to_the_bytes_that_a_full_run_gives_and_changed_code_
 
 def test_a_changed_tag_is_run_again(pair, monkeypatch):
     runs = []
-    monkeypatch.setattr(tool, "execute", lambda chapter, *_: runs.append(chapter.stem))
+    monkeypatch.setattr(tool, "execute", lambda chapter, *_: runs.append(chapter.stem) or 1.0)
     write(pair, TINY.replace("nbval-check-output", "raises-exception"))
     tool.build(pair, [])
     assert runs == ["01_demo"]
@@ -635,6 +635,23 @@ def test_two_executions_give_the_same_bytes_and_an_unchanged_chapter_is_left_alo
     assert tool.build(pair, [], every=True) == []
     assert stored(pair).stat().st_mtime_ns > before
     assert stored(pair).read_text(encoding="utf-8") == executed
+
+
+def test_cpu_seconds_of_a_run_are_stored_and_stay_where_another_run_takes_about_as_long(pair, monkeypatch):
+    def seconds() -> int:
+        return json.loads(stored(pair).read_text(encoding="utf-8"))["metadata"]["vaelib"]["cpu_seconds"]
+
+    busy = code("import time\nwhile time.process_time() < 8:\n    pass")  # a sleep would be no CPU time
+    write(pair, TINY + busy + code("time.sleep(3)"))
+    assert tool.build(pair, []) == []
+    assert 8 <= seconds() <= 10  # starting and stopping a kernel is part of it
+    for took, kept in ((40.4, 40), (48, 40), (33, 40), (60, 60), (10, 10), (14, 10)):
+        monkeypatch.setattr(tool, "execute", lambda *_, took=took: took)
+        monkeypatch.setattr(tool, "normalise", lambda *_: None)
+        assert tool.build(pair, [], every=True) == []
+        assert seconds() == kept
+    write(pair, TINY + busy + code("time.sleep(3)") + "\nMore.\n")
+    assert tool.build(pair, []) == [] and seconds() == 10  # not run again
 
 
 def test_a_chapter_that_raises_is_named_with_its_cell_and_its_stored_notebook_stays(pair, executed):

@@ -1,5 +1,6 @@
 """The page for teachers says of chapters and assignments what these say of themselves."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -39,6 +40,13 @@ def test_each_chapter_is_listed_with_its_own_times():
         own = first_lines(path)
         assert f"../notebooks/{path.stem}.ipynb" in row[0]
         assert re.search(rf"Reading takes about {row[1]} minutes.*?about {row[2]} seconds", own), path.stem
+
+
+@pytest.mark.parametrize("row", CHAPTERS, ids=lambda row: re.search(r"notebooks/(\w+)", row[0])[1])
+def test_the_running_time_that_a_chapter_states_is_what_was_measured_to_a_factor_of_one_and_a_half(row):
+    notebook = ROOT / "book" / re.search(r"\((\S+)\)", row[0])[1]
+    measured = json.loads(notebook.read_text(encoding="utf-8"))["metadata"]["vaelib"]["cpu_seconds"]
+    assert 1 / 1.5 <= int(row[2]) / measured <= 1.5, f"{row[2]} seconds stated, {measured} measured"
 
 
 @pytest.mark.parametrize("title", PLANS)
