@@ -107,6 +107,39 @@ def test_a_rate_a_thousand_times_too_high_is_said_while_it_runs():  # FAULTS 71
             pytest.fail("it ended before anything was said")
 
 
+@pytest.mark.parametrize(
+    ("first", "later", "said"),
+    [
+        (100.0, 300.0, None),
+        (100.0, 1200.0, "fit maximises it"),
+        (-25.0, -60.0, None),
+        (-25.0, -100.0, None),
+        (-25.0, -120.0, "where it should grow"),
+    ],
+)
+def test_an_objective_runs_off_where_it_goes_ten_times_up_or_four_times_down(first, later, said, recwarn):
+    """10 first + 10 upwards, and 3 first + 10 below the first step downwards: a little less is an ordinary run."""
+
+    def scripted(model, x, y, step, generator):
+        nothing = sum(0 * parameter.sum() for parameter in model.parameters())
+        return torch.full((len(x),), later if step else first) + nothing
+
+    train(VAE(16, (8,), 2), objective=scripted)
+    assert [str(each.message) for each in recwarn.list if said is None] == []
+    assert said is None or any(said in str(each.message) for each in recwarn.list)
+
+
+@pytest.mark.parametrize(("value", "warned"), [(0.5, True), (-0.5, False)])
+def test_a_mean_log_probability_is_said_to_be_wrong_from_0_on(value, warned, recwarn):
+    class Constant(VAE):
+        def elbo(self, x, y=None, **options):
+            terms = super().elbo(x, y, **options)
+            return ElboTerms(0 * terms.log_likelihood + value, terms.kl)
+
+    train(Constant(16, (8,), 2))
+    assert any("is never above 0" in str(each.message) for each in recwarn.list) == warned
+
+
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", Gaussian(0.05)])
 @pytest.mark.parametrize("rate", [1e-5, 3e-3, 3e-2])
 def test_an_ordinary_run_is_not_warned_about(likelihood, rate, recwarn):

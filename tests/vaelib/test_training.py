@@ -746,6 +746,17 @@ def test_a_bad_step_of_an_accelerator_is_named_and_changes_no_weight(accelerator
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
+def test_a_run_on_an_accelerator_goes_on_with_its_rates(accelerator, tmp_path):
+    """The optimizer's state comes from the file; the rate must be the one on the device again, which each step sets."""
+    accelerator()
+    whole, halves, objective = model(), model(), stop_at(5)
+    train(whole)
+    for _ in range(2):
+        train(halves, objective=objective, checkpoint=tmp_path / "run.safetensors")
+    for a, b in zip(weights(whole), weights(halves), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
 def test_an_accelerator_checks_what_a_transform_returned_at_the_end_of_the_epoch(accelerator, monkeypatch):
     settled = []
     monkeypatch.setattr(_run.CheckedTransform, "settle", lambda self, like: settled.append(like.shape))
