@@ -191,3 +191,22 @@ def test_active_units_are_the_dimensions_whose_mean_moves_with_the_image():
     assert evaluation.active_units(vae, x, threshold=0.005).tolist() == [False, True, True]
     with pytest.raises(ValueError, match="active units need two images or more, not 1"):
         evaluation.active_units(vae, x[:1])
+
+
+def test_the_former_name_of_mean_elbo_is_served_with_a_warning_and_no_other_name_is():
+    with pytest.warns(DeprecationWarning, match="test_elbo is now mean_elbo"):
+        assert evaluation.test_elbo is evaluation.mean_elbo
+    assert "test_elbo" not in dir(evaluation)
+    with pytest.raises(AttributeError, match="module 'vaelib.evaluation' has no attribute 'test_loss'"):
+        evaluation.test_loss  # noqa: B018
+
+
+def test_a_model_without_an_elbo_is_named_with_what_it_lacks():
+    with pytest.raises(TypeError, match="mean_elbo"):
+        evaluation.mean_elbo(torch.nn.Linear(16, 1), images(3))
+
+
+def test_the_bar_of_log_evidence_ends_at_the_number_of_images(capsys, monkeypatch):
+    monkeypatch.setattr(evaluation._progress, "stream", lambda: sys.stderr)
+    evaluation.log_evidence(VAE(16, (8,), 3), images(70), n_samples=2, progress=True)
+    assert "70/70" in capsys.readouterr().err
