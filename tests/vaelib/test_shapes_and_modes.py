@@ -59,9 +59,8 @@ def test_a_shape_goes_in_and_comes_out(name):
     assert fit(model, x, epochs=2, validation=x, progress=False, device="cpu").epochs == 2
 
 
-@pytest.mark.parametrize("shape", [(3, 4, 5), (12, 5)])
-def test_a_shape_changes_no_number(shape):
-    flat, shaped, x = VAE(60, (8,), 2), VAE(shape, (8,), 2), colour().reshape(-1, *shape)
+def test_a_shape_changes_no_number():
+    flat, shaped, x = VAE(60, (8,), 2), VAE((3, 4, 5), (8,), 2), colour()
     first, second = flat.elbo(x.flatten(1), generator=generator()), shaped.elbo(x, generator=generator())
     assert torch.equal(first.log_likelihood, second.log_likelihood) and torch.equal(first.kl, second.kl)
     assert flat.state_dict().keys() == shaped.state_dict().keys()
