@@ -197,7 +197,7 @@ def test_the_former_name_of_mean_elbo_is_served_with_a_warning_and_no_other_name
     with pytest.warns(DeprecationWarning, match="test_elbo is now mean_elbo"):
         assert evaluation.test_elbo is evaluation.mean_elbo
     assert "test_elbo" not in dir(evaluation)
-    with pytest.raises(AttributeError, match="has no attribute .test_loss."):
+    with pytest.raises(AttributeError, match="has no attribute"):
         evaluation.test_loss  # noqa: B018
 
 
