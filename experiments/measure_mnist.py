@@ -26,6 +26,23 @@ RUNS: dict[str, dict[str, Any]] = {
     "784-400-20 in 3 epochs": {"model": SMALL, "batch_size": 128, "epochs": 3, "rates": [*RATES, 1.5e-2]},
     "784-400-400-200": {"model": POST_002, "batch_size": 100, "epochs": 10},
 }
+# What book/experiments.md shows of each run: see experiments/README.md.
+BESIDE_PUBLISHED = {
+    "question": "Where does the recipe of chapter 9 arrive in as many epochs as a published run, and a rerun of that?",
+    "result": "{mean:.2f} after {epochs} epochs; the published recipe, run here, "
+    "{published_recipe[test_by_epoch][9]:.1f}",
+    "error": "{sd:.2f} (standard deviation over seeds); the rerun has one seed",
+}
+SUMMARIES: dict[str, dict[str, Any]] = {
+    "784-400-20": {**BESIDE_PUBLISHED, "minutes": 10},
+    "784-400-20 in 3 epochs": {
+        "question": "How far does the recipe come in three epochs?",
+        "result": "{mean:.2f} nats, test -ELBO",
+        "error": "{sd:.2f} (standard deviation over seeds)",
+        "minutes": 3,
+    },
+    "784-400-400-200": {**BESIDE_PUBLISHED, "minutes": 17},
+}
 
 
 def measure(name: str) -> dict[str, Any]:
@@ -59,6 +76,7 @@ def measure(name: str) -> dict[str, Any]:
             if run["epochs"] < 10
             else {"published_recipe": {"seed": 0, "test_by_epoch": published(run, train, test)}}
         ),
+        "summary": [SUMMARIES[name]],
         "command": f'python -m experiments.measure_mnist "{name}"',
         **shared.provenance(device),
     }

@@ -3,13 +3,12 @@
 - Chapters are numbered by their file names: equation (7.3) is in 07_vae whether or not chapters 1 to 6 are there.
 - The front page lists the chapters that exist, by parts.
 - Cells tagged ``solution`` are folded, and only equations with a label are numbered.
-- The API page lists every public module of vaelib, the index of experiments every figure and count of assertions.
+- The API page lists every public module of vaelib, the index of experiments what experiments.py finds.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
 import pkgutil
 import re
 from pathlib import Path
@@ -18,6 +17,8 @@ from docutils import nodes
 from sphinx.environment.collectors.toctree import TocTreeCollector
 from sphinx.transforms import SphinxTransform
 
+from bookbuild.extensions import experiments
+
 PARTS = {
     "Before you begin": (0, 0),
     "I The mathematics": (1, 4),
@@ -25,7 +26,6 @@ PARTS = {
     "III MNIST and beyond": (9, 99),
 }
 CHAPTERS_MARK = "<!-- chapters -->"
-ASSERTION = re.compile(r"^\s*assert\b|\bassert_\w+\(", re.MULTILINE)
 EXPERIMENTS_MARK = "<!-- experiments -->"
 API_MARK = "<!-- modules of vaelib -->"
 DEPRECATED = {"explorer", "sliders"}  # what `vaelib.widgets` was; the old names warn for one release
@@ -51,25 +51,6 @@ def chapter_lists(docnames: set[str]) -> str:
     return "\n".join(_toctree(part, names) for part, names in parts.items() if names)
 
 
-def experiment_lists(source: Path) -> str:
-    """Return, for each chapter, how many assertions its cells hold, and its figures with their captions."""
-    blocks = []
-    for path in sorted((source / "notebooks").glob("*.ipynb")):
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        code = [cell for cell in cells if cell["cell_type"] == "code"]
-        title = re.match(r"# (.+)", "".join(cells[0]["source"]))
-        asserted = sum(len(ASSERTION.findall("".join(cell["source"]))) for cell in code)
-        figures = [figure for cell in code if (figure := cell["metadata"].get("mystnb", {}).get("figure"))]
-        number = chapter_number(f"notebooks/{path.stem}")
-        blocks.append(f"## {number}. {title[1] if title else path.stem}\n")
-        blocks.append(
-            f"{{doc}}`Open the chapter </notebooks/{path.stem}>`: {asserted} assertions, {len(figures)} figures.\n"
-        )
-        blocks += [f"- {{numref}}`{figure['name']}`: {figure['caption'].strip()}" for figure in figures]
-        blocks.append("")
-    return "\n".join(blocks)
-
-
 def module_lists() -> str:
     """Return one automodule block for each public module of vaelib; private, old and ``__main__`` ones are left out.
 
@@ -93,7 +74,7 @@ def fill_marks(app, docname, source) -> None:
     """Replace the marks of index.md, experiments.md and api.md by what is there at this build."""
     lists = {
         CHAPTERS_MARK: lambda: chapter_lists(app.env.found_docs),
-        EXPERIMENTS_MARK: lambda: experiment_lists(app.srcdir),
+        EXPERIMENTS_MARK: lambda: experiments.index(Path(app.srcdir)),
         API_MARK: module_lists,
     }
     for mark, text in lists.items():
