@@ -391,6 +391,14 @@ def test_a_shipped_model_is_evaluated_by_its_name(monkeypatch, capsys):
     assert f"test -ELBO {-evaluation.mean_elbo(small, binary):.2f} nats per image (297 images of digits, bin" in printed
 
 
+@pytest.mark.parametrize("quiet", [False, True])
+def test_the_bar_of_the_log_evidence_is_shown_unless_quiet_is_asked_for(quiet, monkeypatch, capsys):
+    monkeypatch.setattr(pretrained, "load", lambda name: VAE(64, (4,), 2))
+    options = ["evaluate", "mnist-2d", "--data", "digits", "--device", "cpu", "--samples", "2"]
+    assert main([*options, *(["--quiet"] if quiet else [])]) == 0
+    assert ("297/297" in capsys.readouterr().err) is not quiet
+
+
 def test_a_checkpoint_of_other_settings_is_left_alone(tmp_path, capsys):
     out = tmp_path / "model.safetensors"
     assert main(["train", *SMALL, "--epochs", "1", "--out", str(out)]) == 0
