@@ -45,7 +45,7 @@ FLOORS: list[tuple[str, list[str]]] = [
             *("_sets", "_folder", "data", "_content", "_identity", "_state", "checkpoints", "_interrupt", "_devices"),
         ],
     ),
-    ("p(x|z), and what a model must offer", ["contract", "likelihoods", "_inputs", "_parts"]),
+    ("p(x|z), and what a model must offer", ["contract", "likelihoods", "_inputs", "_parts", "_model_checks"]),
     ("models", ["autoencoder", "vae", "cvae"]),
     ("training", ["_cuda", "_objectives", "_guards", "_run", "training"]),
     ("what a trained model is asked", ["latent", "evaluation", "annealing", "pretrained"]),

@@ -94,7 +94,23 @@ def model_pieces(model: nn.Module) -> dict[str, Any]:
         "frozen layers": [name for name, parameter in model.named_parameters() if not parameter.requires_grad],
         **fields,
         **own_code(modules),
+        **_hooks(modules),
     }
+
+
+def _hooks(modules: list[tuple[str, nn.Module]]) -> dict[str, Any]:
+    """Return the reader's own hooks, which change what layers return or the gradients that they get."""
+    kinds = ("forward_pre", "forward", "backward_pre", "backward")
+    found = {
+        path(name, f"{kind} hooks"): [hook for hook in vars(each)[f"_{kind}_hooks"].values() if not _of_torch(hook)]
+        for name, each in modules
+        for kind in kinds
+    }
+    return {key: hooks for key, hooks in found.items() if hooks}
+
+
+def _of_torch(hook: Any) -> bool:
+    return _known(str(getattr(hook, "__module__", "")))
 
 
 def pieces_of(value: Any, *known: Any) -> dict[str, Any]:

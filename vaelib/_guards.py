@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
@@ -79,6 +80,33 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
     return parameters
 
 
+# Which model a network was trained in last: a network that two models share is trained by both.
+_TRAINED_IN: "WeakKeyDictionary[nn.Module, ref[nn.Module]]" = WeakKeyDictionary()
+
+
+def warn_of_used_networks(model: nn.Module) -> None:
+    """Warn of networks that another model has trained, as those of a sweep that were made once, outside of its loop."""
+    used = [
+        name
+        for name, part in model.named_children()
+        if part in _TRAINED_IN
+        and _TRAINED_IN[part]() is not model
+        and any(each.requires_grad for each in part.parameters())
+    ]
+    if used:
+        warn(
+            f"{', '.join(used)} of this {type(model).__name__} went through training in another model, and goes on "
+            "from there: make new networks for each model of a comparison (copy.deepcopy before training, or a "
+            "function that makes them); where it is meant, nothing is wrong"
+        )
+
+
+def note_used_networks(model: nn.Module) -> None:
+    """Remember that a model's networks have been trained in it."""
+    for part in model.children():
+        _TRAINED_IN[part] = ref(model)
+
+
 class CheckedTransform:
     """A transform, every batch of which is checked, as data are.
 
@@ -89,10 +117,13 @@ class CheckedTransform:
         transform: the reader's.
         model: what is to take the batches; its ``check`` is asked.
         held_out: the images of validation.
+        shape: of one image as the reader gave it, where the model works on rows of pixels.
     """
 
-    def __init__(self, transform: Transform, model: nn.Module, held_out: Tensor | None) -> None:
-        self.transform, self.held_out = transform, held_out
+    def __init__(
+        self, transform: Transform, model: nn.Module, held_out: Tensor | None, shape: tuple[int, ...] = ()
+    ) -> None:
+        self.transform, self.held_out, self.shape = transform, held_out, shape
         self.check: Any = getattr(model, "check", check_finite)
         self.unseen = True
         self.range: Tensor | None = None
@@ -104,6 +135,9 @@ class CheckedTransform:
             ValueError: for another shape or number of images, and what the model refuses.
             TypeError: for what is no tensor.
         """
+        rows = x
+        if x.ndim == 2 and self.shape:
+            x = x.reshape(len(x), *self.shape)
         changed = self.transform(x, generator)
         if not isinstance(changed, Tensor):
             raise TypeError(f"transform returned a {type(changed).__name__}: it must return a tensor like its input")
@@ -111,6 +145,7 @@ class CheckedTransform:
             raise ValueError(f"transform returned {changed.dtype} for {x.dtype}: call .to(x.dtype) on its result")
         if changed.shape != x.shape:
             raise ValueError(f"transform returned shape {tuple(changed.shape)} for images {tuple(x.shape)}")
+        changed = changed.reshape(rows.shape)
         if self.unseen or x.device.type == "cpu":
             self._check_pixels(changed)
         else:

@@ -1,13 +1,15 @@
 """What `fit` maximises: a model's own bound, minus its loss, or a function of the reader's."""
 
 import inspect
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vaelib.contract import ElboTerms, Objective, what_is_missing
+from vaelib.contract import ElboTerms, Objective, untouched, what_is_missing
 
+_BOUNDS = ("loss", "elbo")
 NAMES = ("objective", "log_likelihood", "kl")
 
 
@@ -25,6 +27,7 @@ def objective_of(model: nn.Module, check: bool = False) -> Objective:
     if missing:
         raise TypeError(missing)
     if callable(getattr(model, "elbo", None)):
+        _check_that_no_loss_is_meant(type(model))
         bound, sign = "elbo", 1
     else:
         bound, sign = "loss", -1
@@ -37,9 +40,52 @@ def objective_of(model: nn.Module, check: bool = False) -> Objective:
             raise TypeError(f"{type(model).__name__}.{bound} has no parameter y, and y was given")
         given = ({} if y is None else {"y": y}) | ({"generator": generator} if takes_noise else {}) | options
         found = getattr(model, bound)(x, **given)
+        if sign == -1 and not isinstance(found, Tensor):
+            raise TypeError(f"loss(x) returned a {type(found).__name__}, not a tensor (batch,): the loss of each image")
         return found if sign == 1 else -found
 
-    return maximised
+    return that_writes_nothing(maximised)
+
+
+def check_function(name: str, function: Any, takes: str) -> None:
+    """Refuse what can't be called as `fit` will call it.
+
+    Raises:
+        TypeError: for what is no function, or takes other arguments.
+    """
+    if function is None:
+        return
+    if not callable(function):
+        raise TypeError(f"{name} must be a function of ({takes}), not a {type(function).__name__}")
+    with suppress(ValueError):  # some of C's don't tell what they take
+        try:
+            inspect.signature(function).bind(*takes.split(", "))
+        except TypeError:
+            raise TypeError(f"{name} must take ({takes}), and takes {inspect.signature(function)}") from None
+
+
+def that_writes_nothing(objective: Objective) -> Objective:
+    """Return an objective that refuses to write into the images that it is given: they are the data of others too."""
+
+    def refusing(model: Any, x: Tensor, y: Tensor | None, step: int, generator: torch.Generator) -> Tensor | ElboTerms:
+        with untouched(x, "the objective"):
+            return objective(model, x, y, step, generator)
+
+    return refusing
+
+
+def _check_that_no_loss_is_meant(kind: type) -> None:
+    """Refuse a class that has its parent's elbo and a loss of its own: which of them is to be used?
+
+    Raises:
+        TypeError: for such a class.
+    """
+    order = {name: next((i for i, each in enumerate(kind.__mro__) if name in vars(each)), None) for name in _BOUNDS}
+    if None not in order.values() and order["loss"] < order["elbo"]:  # type: ignore[operator]
+        raise TypeError(
+            f"{kind.__name__} has a loss of its own and the elbo of {kind.__mro__[order['elbo']].__name__}, which fit "  # type: ignore[index]
+            "would take: pass objective=lambda model, x, y, step, generator: -model.loss(x), or write elbo, too"
+        )
 
 
 def batch_means(found: Tensor | ElboTerms, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -93,7 +139,7 @@ def per_example(found: Tensor, x: Tensor, name: str) -> Tensor:
 
 def about_a_negative_kl(mean: float, n: int) -> str | None:
     """Return what is to be said of a mean KL of n examples where it is more negative than any estimate of it can be."""
-    if mean >= -0.1 - 3 / n**0.5:
+    if not mean < -0.1 - 3 / n**0.5:  # not so where it is NaN either, which is said elsewhere
         return None
     return (
         f"the mean KL is {mean:.3g} nats, and no KL divergence is negative: ElboTerms takes the KL as it is, positive, "

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from vaelib._notices import warn
 from vaelib._pixels import rows_as_tensor
-from vaelib.contract import Likelihood
+from vaelib.contract import Likelihood, untouched
 from vaelib.likelihoods import Bernoulli, Gaussian
-from vaelib.networks import check_positive_number, last_layer, mlp
+from vaelib.networks import NEUTRAL, check_positive_number, mlp
 
 
 def named(likelihood: str | Likelihood, sigma: float | str = 1.0) -> Likelihood:
@@ -56,7 +56,8 @@ def run_encoder(encoder: nn.Module, x: Tensor, latent_dim: int) -> tuple[Tensor,
     Raises:
         ValueError: where the network returns another width.
     """
-    out = encoder(x)
+    with untouched(x, "the encoder"):
+        out = encoder(x)
     wanted = (len(x), 2 * latent_dim)
     if not isinstance(out, Tensor):
         raise ValueError(f"the encoder returns a {type(out).__name__}, not torch.cat([mu, log_var], 1)")
@@ -75,14 +76,15 @@ def run_decoder(decoder: nn.Module, rows: Tensor, shape: tuple[int, ...]) -> Ten
     """
     # In the network's own type: noise and codes of another one are as good.
     given = rows.reshape(-1, rows.shape[-1]).to(next(decoder.parameters(), rows).dtype)
-    out = decoder(given)
+    with untouched(given, "the decoder"):
+        out = decoder(given)
     if not isinstance(out, Tensor) or len(out) != len(given):
         what = f"{len(out)} images" if isinstance(out, Tensor) else f"a {type(out).__name__}"
         raise ValueError(f"the decoder returns {what} for {len(given)} codes, not a tensor with an image for each")
     found = tuple(out.shape[1:])
     if math.prod(found) != math.prod(shape):
         raise ValueError(f"the decoder returns {math.prod(found)} values per image, not data_dim = {_words(shape)}")
-    if len(shape) > 1 and len(found) > 1 and found != shape:
+    if len(shape) > 1 and len(found) > 1 and found not in (shape, shape[1:]):
         raise ValueError(f"the decoder returns images of shape {found}, not {shape}: channels come first")
     return out.reshape(*rows.shape[:-1], *shape)
 
@@ -144,13 +146,15 @@ def check_log_prob(log_prob: Tensor, decoded: Tensor) -> Tensor:
     """Return what a likelihood's log_prob gave, after checking that it is one number for each decoded image.
 
     Raises:
-        ValueError: where a sum over the pixels is missing.
+        ValueError: where a sum over the pixels is missing, or one was taken over the images or samples too.
     """
-    if log_prob.shape[-1:] == decoded.shape[-1:] and log_prob.ndim == decoded.ndim:
-        raise ValueError(
-            f"log_prob returned shape {tuple(log_prob.shape)}, a number per pixel: sum over the last dimension"
-        )
-    return log_prob
+    if log_prob.shape == decoded.shape[:-1]:
+        return log_prob
+    what = "a number per pixel" if log_prob.shape == decoded.shape else f"not {tuple(decoded.shape[:-1])}"
+    raise ValueError(
+        f"log_prob returned shape {tuple(log_prob.shape)} for {tuple(decoded.shape)} decoded, {what}: sum over the "
+        "last dimension, and over that alone"
+    )
 
 
 def network(name: str, own: object, sizes: Sequence[int], activation: str, draw: torch.Generator) -> nn.Module:
@@ -210,7 +214,8 @@ def warn_of_probabilities(decoded: Tensor, likelihood: Likelihood) -> None:
 @torch.no_grad()
 def start_decoder_at(decoder: nn.Module, mean: Tensor, likelihood: Likelihood) -> None:
     """Set the output bias of a fresh decoder so that it decodes the mean image ``(D,)``; see ``start_at_mean``."""
-    last: Any = last_layer(decoder)
+    leaves = [module for module in decoder.modules() if not list(module.children())]
+    last: Any = next((leaf for leaf in reversed(leaves) if not isinstance(leaf, NEUTRAL)), decoder)
     start = getattr(likelihood, "start", None)
     fresh = isinstance(last, nn.Linear) and last.bias is not None and last.bias.requires_grad and not last.bias.any()
     if start is not None and fresh and last.out_features == len(mean):

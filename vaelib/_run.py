@@ -13,10 +13,19 @@ from torch import Tensor, nn
 from vaelib import checkpoints
 from vaelib._content import digest, of_a_library
 from vaelib._cuda import Recorder
-from vaelib._guards import CheckedTransform, TrainingError, copied, trainable, warn_of_grey_validation
+from vaelib._guards import (
+    CheckedTransform,
+    TrainingError,
+    copied,
+    note_used_networks,
+    trainable,
+    warn_of_grey_validation,
+    warn_of_used_networks,
+)
 from vaelib._identity import changed, differences, identity
+from vaelib._model_checks import global_noise
 from vaelib._notices import warn
-from vaelib._objectives import NAMES, about_a_negative_kl, batch_means
+from vaelib._objectives import NAMES, about_a_negative_kl, batch_means, that_writes_nothing
 from vaelib._state import storable
 from vaelib.checkpoints import CheckpointError
 from vaelib.contract import Objective, Transform
@@ -76,6 +85,7 @@ class Run:
         transform: of each training batch.
         device: where to compute.
         given: the reader's own objective, if that is what is maximised.
+        shape: of one image, as the reader gave it, for the transform.
     """
 
     def __init__(
@@ -88,15 +98,16 @@ class Run:
         transform: Transform | None,
         device: torch.device,
         given: Objective | None,
+        shape: tuple[int, ...] = (),
     ) -> None:
         # Any: what a model offers beyond nn.Module (start_at_mean, config) is looked up, not declared.
         self.model: Any = model
-        self.objective, self.device, self.given_transform = objective, device, transform
+        self.objective, self.device, self.given_transform = that_writes_nothing(objective), device, transform
         self.x, self.y = _moved(data, device)
         self.held_out = None if held_out is None else _moved(held_out, device)
         self.settings, self.batch_size = settings, settings["batch_size"]
         grey = None if self.held_out is None else self.held_out[0]
-        self.transform = None if transform is None else CheckedTransform(transform, model, grey)
+        self.transform = None if transform is None else CheckedTransform(transform, model, grey, shape)
         if transform is None:
             warn_of_grey_validation(self.x[: self.batch_size], grey)
         self.batches = math.ceil(len(self.x) / self.batch_size)
@@ -216,12 +227,18 @@ class Run:
             rate = self.settings["learning_rate"]
             remedy = f"a smaller learning_rate than {rate:g} is the usual remedy"
             self._say("run off", f"{what}, where it should grow: {remedy}")
+        likelihood = getattr(getattr(self.model, "likelihood", None), "name", None)
+        if plain and mean > 0 and likelihood in _PROBABILITIES:
+            self._say(
+                "run off",
+                f"the objective is positive (a mean of {mean:.4g} in epoch {epoch}), as no bound on the logarithm of a "
+                f"probability ({likelihood}) is, and fit maximises it: {self._if_it_is_a_loss()}",
+            )
         if "kl" not in found:
             return
         if (said := about_a_negative_kl(found["kl"], len(self.x))) is not None:
             self._say("kl", said)
-        likelihood = getattr(getattr(self.model, "likelihood", None), "name", None)
-        if self.given is None and likelihood in _PROBABILITIES and found["log_likelihood"] > 0:
+        if likelihood in _PROBABILITIES and found["log_likelihood"] > 0:
             self._say(
                 "probability",
                 f"the mean log likelihood is {found['log_likelihood']:.4g} in epoch {epoch}, and the logarithm of a "
@@ -262,10 +279,8 @@ class Run:
         few = x[:_FEW], None if y is None else y[:_FEW]
         found = []
         for step in (self.step, self.total_steps):
-            with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-                torch.manual_seed(0)
-                found.append(self._validate(*few, step))
-        if found[0] != found[1]:
+            found.append(self._validate(*few, step))
+        if repr(found[0]) != repr(found[1]):  # as text, since NaN is not equal to itself
             warn(
                 "the objective depends on the step, so that its values in different epochs can't be compared, as "
                 "best_epoch and best_weights do: return ElboTerms, such as model.elbo(x, beta=beta), of which the ELBO "
@@ -301,6 +316,8 @@ class Run:
             with suppress(FileNotFoundError):
                 self._resume(checkpoint, checkpoints.peek(checkpoint))
                 return
+        warn_of_used_networks(self.model)
+        note_used_networks(self.model)
         if hasattr(self.model, "start_at_mean"):
             self.model.start_at_mean(self.x)
 
@@ -378,7 +395,7 @@ class Run:
     def _validate(self, x: Tensor, y: Tensor | None, step: int) -> dict[str, float]:
         generator = torch.Generator(device=self.device).manual_seed(self.settings["seed"])
         sums = torch.zeros_like(self.sums)
-        with evaluating(self.model):
+        with evaluating(self.model), global_noise(self.device, self.settings["seed"]):
             for start in range(0, len(x), _EVALUATION_ROWS):
                 rows = slice(start, start + _EVALUATION_ROWS)
                 given = x[rows], None if y is None else y[rows]

@@ -6,6 +6,7 @@ A model of your own is any ``nn.Module`` with ``elbo`` (or ``loss``, which is mi
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, NamedTuple, Protocol
@@ -171,6 +172,22 @@ def what_is_missing(model: nn.Module) -> str | None:
         "generator=None)`, which returns ElboTerms or one number per example, to be maximised, or `def loss(self, x)`, "
         "to be minimised; or pass objective=lambda model, x, y, step, generator: ..."
     )
+
+
+@contextmanager
+def untouched(x: Tensor, by: str) -> Iterator[None]:
+    """Refuse code that writes into the tensor that it is given, which others go on with.
+
+    Raises:
+        ValueError: where it did.
+    """
+    before = None if x.is_inference() else x._version
+    yield
+    if before is not None and x._version != before:
+        raise ValueError(
+            f"{by} writes into what it is given, which changes the data and what is measured on them: make a new "
+            "tensor (x = x - 0.3 in place of x.sub_(0.3) or x -= 0.3; layers with inplace=False)"
+        )
 
 
 def needed(model: nn.Module, *names: str, by: str) -> None:

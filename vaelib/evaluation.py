@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from vaelib import _progress
 from vaelib._inputs import Array, Images, as_tensor, images_and_labels, in_own_type, naming_types
+from vaelib._model_checks import check_model, global_noise
 from vaelib._notices import warn
 from vaelib._objectives import about_a_negative_kl, objective_of, per_example
 from vaelib.contract import ElboTerms, encoded, needed
@@ -48,6 +49,7 @@ def mean_elbo(model: Any, images: Images, y: Array | None = None, generator: tor
         Chapter 9.
     """
     needed(model, "elbo", by="mean_elbo")
+    check_model(model)
     x, y = _examples(model, images, y)
     if len(x) == 0:
         raise ValueError("there are no images to evaluate: the data are empty")
@@ -55,7 +57,7 @@ def mean_elbo(model: Any, images: Images, y: Array | None = None, generator: tor
     if generator is None:
         generator = _same_noise(model)
     total, kl = 0.0, 0.0
-    with evaluating(model), naming_types(x):
+    with evaluating(model), naming_types(x), global_noise(first_tensor(model).device):
         for batch in _batches(model, x, y, _ROWS):
             # On the CPU: an Apple GPU has no float64.
             found = bound(model, batch[0], batch[1] if len(batch) > 1 else None, 0, generator)
@@ -107,6 +109,7 @@ def log_evidence(
     """
     check_positive_integer("n_samples", n_samples)
     needed(model, "log_weights", "data_shape", by="log_evidence")
+    check_model(model)
     images, y = _examples(model, x, y)
     like = first_tensor(model)
     if generator is None:
@@ -114,11 +117,14 @@ def log_evidence(
     at_once = max(1, _NUMBERS.get(like.device.type, _NUMBERS["other"]) // (math.prod(model.data_shape) * _IMAGES))
     estimates = [like.new_empty(0)]
     bar = tqdm(total=len(images), unit="image", disable=not progress, file=_progress.stream())
-    with bar, evaluating(model):
+    with bar, evaluating(model), global_noise(like.device):
         for batch in _batches(model, images, y, _IMAGES):
             total = like.new_full((len(batch[0]),), -math.inf)
             for done in range(0, n_samples, at_once):
-                log_w = model.log_weights(*batch, min(at_once, n_samples - done), generator, proposal=proposal)
+                wanted = min(at_once, n_samples - done), len(batch[0])
+                log_w = model.log_weights(*batch, wanted[0], generator, proposal=proposal)
+                if log_w.shape != wanted:
+                    raise ValueError(f"log_weights returned {tuple(log_w.shape)}, not (n_samples, batch) = {wanted}")
                 total = torch.logaddexp(total, torch.logsumexp(log_w, 0))
             estimates.append(total - math.log(n_samples))
             bar.update(len(total))
@@ -148,11 +154,15 @@ def active_units(model: Any, x: Images, y: Array | None = None, threshold: float
         Burda et al. (2016), section 5.1; chapter 10.
     """
     needed(model, "encode", by="active_units")
+    if not 0 <= threshold < math.inf:
+        raise ValueError(f"threshold must be a variance, a number of at least 0, not {threshold!r}")
     images, y = _examples(model, x, y)
     if len(images) < 2:
         raise ValueError(f"active units need two images or more, not {len(images)}: they vary from image to image")
     with evaluating(model):
         mu = torch.cat([encoded(model, *batch, by="active_units").mu for batch in _batches(model, images, y, _ROWS)])
+    if not mu.isfinite().all():
+        raise ValueError("a posterior mean is not finite: the model has weights that are not, or diverged")
     return mu.var(0) > threshold
 
 

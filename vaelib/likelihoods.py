@@ -19,7 +19,7 @@ from vaelib.distributions import (
     standard_normal,
     where_to_draw,
 )
-from vaelib.networks import BOUNDED, check_positive_integer, check_positive_number, last_layer
+from vaelib.networks import BOUNDED, check_positive_integer, check_positive_number, final_layer
 
 
 def _is_or_is_named(self: Likelihood, other: object) -> bool:
@@ -65,7 +65,7 @@ class Bernoulli(nn.Module):
         Raises:
             ValueError: for such a decoder; it says what to do.
         """
-        last = last_layer(decoder)
+        last = final_layer(decoder)
         if isinstance(last, BOUNDED):
             raise ValueError(
                 f"the decoder ends in {type(last).__name__}, and a Bernoulli likelihood takes logits, which are any "
@@ -202,9 +202,12 @@ class DiscretisedLogistic(nn.Module):
         if away.numel() and away.max() > 1e-3:
             index = tuple((away > 1e-3).nonzero()[0].tolist())
             given = "x" if x.dtype in (torch.float32, torch.float64) else "x.float()"
+            coarse = self.levels != 17 and bool((16 * x.double()).frac().abs().max() < 1e-6)
             raise ValueError(
                 f"pixel {index} is {x[index].item():g}, which is none of the {self.levels} levels k / "
-                f"{self.levels - 1}: round with ({given} * {self.levels - 1}).round() / {self.levels - 1}"
+                f"{self.levels - 1}: "
+                + ("they are multiples of 1 / 16: DiscretisedLogistic(levels=17); or " if coarse else "")
+                + f"round with ({given} * {self.levels - 1}).round() / {self.levels - 1}"
             )
 
     def extra_repr(self) -> str:

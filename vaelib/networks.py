@@ -23,7 +23,7 @@ BOUNDED = (
     *(nn.ReLU, nn.ReLU6, nn.Softmax, nn.Softmax2d, nn.Softmin, nn.LogSoftmax),
 )
 # Layers that change no number, or none in eval mode.
-_NEUTRAL = (nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.PixelShuffle, nn.Upsample)
+NEUTRAL = (nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.PixelShuffle, nn.Upsample)
 
 
 def mlp(sizes: Sequence[int], activation: str = "relu", generator: torch.Generator | None = None) -> nn.Sequential:
@@ -162,10 +162,12 @@ def check_images(
     return x.reshape(x.shape[0], *shape).to(like.dtype)
 
 
-def last_layer(network: nn.Module) -> nn.Module:
-    """Return the last layer that changes a number, in the order in which the layers were registered."""
-    leaves = [module for module in network.modules() if not list(module.children())]
-    return next((leaf for leaf in reversed(leaves) if not isinstance(leaf, _NEUTRAL)), network)
+def final_layer(network: nn.Module) -> nn.Module | None:
+    """Return the last layer that changes a number, where the order of the calls is known: a layer, or a Sequential."""
+    if isinstance(network, nn.Sequential):
+        found = (final_layer(layer) for layer in reversed(network) if not isinstance(layer, NEUTRAL))
+        return next(found, None)
+    return None if list(network.children()) else network
 
 
 def check_module(model: object) -> None:

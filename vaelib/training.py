@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from vaelib import checkpoints
 from vaelib._devices import choose_device
 from vaelib._guards import TrainingError, training_mode, unchanged_by_failure
-from vaelib._inputs import Array, Images, naming_types, training_examples, validation_examples
+from vaelib._inputs import Array, Images, images_and_labels, naming_types, training_examples, validation_examples
 from vaelib._interrupt import interruption
-from vaelib._objectives import batch_means, objective_of
+from vaelib._model_checks import check_model
+from vaelib._objectives import batch_means, check_function, objective_of
 from vaelib._progress import Bar
 from vaelib._run import History, Run
 from vaelib.contract import ElboTerms, Objective, Transform
@@ -103,7 +104,8 @@ def fit(
         learning_rate: the highest rate of the schedule.
         schedule: "linear" (10% of the steps up from 0, then down to 0) or None (constant).
         objective: ``(model, x, y, step, generator) -> (batch,)`` or ElboTerms, maximised in place of the ELBO.
-        transform: ``(x, generator) -> x`` on each training batch, such as `vaelib.data.binarize`; each is checked.
+        transform: ``(x, generator) -> x`` on each training batch, such as `vaelib.data.binarize`, in the shape in which
+            the images are given; each is checked.
         validation: images on which the ELBO is measured after each epoch, in eval mode and always with the same noise,
             as they are, without the transform; a pair of images and conditions where y replaces the labels.
         device: "auto" (CUDA, then MPS, then CPU) or a name.
@@ -131,18 +133,24 @@ def fit(
     }
     if schedule not in ("linear", None):
         raise ValueError(f"unknown schedule {schedule!r}: choose 'linear' or None")
+    check_model(model)
+    check_function("objective", objective, "model, x, y, step, generator")
+    check_function("transform", transform, "x, generator")
     maximised = objective_of(model) if objective is None else objective
     place, home = choose_device(device), first_tensor(model).device
     examples = training_examples(model, data, y)
     held_out = validation_examples(model, validation, y)
     with ExitStack() as stack:
         if checkpoint is not None:
+            if isinstance(checkpoint, bool):
+                raise TypeError(f"checkpoint must be the path of a file, not {checkpoint}")
             stack.enter_context(checkpoints.lock(checkpoint))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.callback(model.to, home)
         stack.enter_context(training_mode(model.to(place), settings["seed"], place))
-        run = Run(model, examples, held_out, settings, maximised, transform, place, objective)
+        shape = tuple(images_and_labels(data)[0].shape[1:])
+        run = Run(model, examples, held_out, settings, maximised, transform, place, objective, shape)
         stack.enter_context(naming_types(run.x))
         stack.enter_context(unchanged_by_failure(run))
         run.start(checkpoint)
