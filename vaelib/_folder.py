@@ -4,6 +4,7 @@ Pillow opens the files. What it would settle in silence is settled here: transpa
 several pictures in one file, other proportions, and what becomes of those that can't be read.
 """
 
+import itertools
 import os
 import re
 import stat
@@ -63,6 +64,7 @@ def read(
     seen: set[str] = set()
     broken: list[str] = []
     remarks: list[str] = []
+    above: list[tuple[str, ...]] = []  # the folders that each picture lies in
     for file, obstacle in found:
         parts = file.relative_to(folder).parts
         name = "/".join(parts).encode("utf-8", "backslashreplace").decode() or "."
@@ -74,13 +76,16 @@ def read(
         if its_class is not None:
             seen.add(its_class)
         if by_class:
-            problem = problem or _misplaced(its_class, wanted)
+            problem = problem or _misplaced(parts[:-1], wanted)
         if problem or picture is None:
             broken.append(f"{name}: {problem}")
             continue
         remarks += [f"{name}: {each}" for each in said]
         images[len(of_class)] = _fitted(picture, ground, fit)
         of_class.append(its_class)
+        above.append(parts[:-1])
+    if by_class and not wanted:
+        remarks += _too_high(folder, above)
     _report(folder, len(of_class), len(found), broken, remarks, skip_broken)
     names = wanted or sorted(seen)
     labels = [0 if each is None else names.index(each) for each in of_class]
@@ -96,6 +101,8 @@ def read(
 
 
 def _checked_folder(path: str | os.PathLike[str]) -> Path:
+    if not isinstance(path, str | bytes | os.PathLike):
+        raise TypeError(f"the path is a {type(path).__name__}: give one folder; what lies below it is read too")
     folder = Path(os.path.expanduser(os.fsdecode(path)))
     if not os.fsdecode(path):
         raise DataError("the path is empty: give the folder that the pictures lie in ('.' for this one)")
@@ -170,10 +177,32 @@ def _claims(file: Path) -> bool:
     return bool(SUFFIXES.fullmatch(file.suffix))
 
 
-def _misplaced(its_class: str | None, wanted: list[str]) -> str:
-    if its_class is None:
+def _misplaced(folders: tuple[str, ...], wanted: list[str]) -> str:
+    """Return what is wrong with the folders that a picture lies in, the first of which is its class; or nothing."""
+    names = [unicodedata.normalize("NFC", each) for each in folders]
+    if not names:
         return "lies in no subfolder, so that it has no class"
-    return f"its subfolder is not among the classes {wanted}" if wanted and its_class not in wanted else ""
+    if not wanted or names[0] in wanted:
+        return ""
+    depth = next((depth for depth, name in enumerate(names) if name in wanted), 0)
+    where = f"; {names[depth]!r} lies in {'/'.join(folders[:depth])}: give that folder as the path" if depth else ""
+    return f"its subfolder is not among the classes {wanted}{where}"
+
+
+def _too_high(folder: Path, above: list[tuple[str, ...]]) -> list[str]:
+    """Return a remark where each picture lies in a folder of a class's folder, which may be the class that is meant."""
+    if not above or min(map(len, above)) < 2:
+        return []
+    names = sorted({folders[0] for folders in above})
+    inner = []
+    for name in names:
+        levels = zip(*(folders[:-1] for folders in above if folders[0] == name), strict=False)
+        shared = [level[0] for level in itertools.takewhile(lambda level: len(set(level)) == 1, levels)]
+        inner.append(str(folder.joinpath(*shared)))
+    return [
+        f"the classes are {names}, and no picture lies in these folders themselves: if the classes lie further down, "
+        f"give {' or '.join(inner[:3])}; if they are meant, classes={names}"
+    ]
 
 
 # One picture
@@ -223,10 +252,12 @@ def _open(file: Path, colour: bool, background: str) -> Image.Image:
     if white:
         return _deep(picture, white, inverted)
     if picture.has_transparency_data:
-        return _over(picture.convert("RGBA"), background).convert("RGB" if colour else "L")
+        picture = _over(picture.convert("RGBA"), background)
     if picture.mode not in ("1", "L"):
         picture = picture.convert("RGB")  # not every kind becomes grey at once
-    return picture.convert("RGB" if colour else "L")
+    picture = picture.convert("RGB" if colour else "L")
+    _remark_on_darkness(np.asarray(picture), 255)
+    return picture
 
 
 def _scale(opened: Image.Image) -> tuple[int, bool]:
@@ -250,13 +281,18 @@ def _deep(picture: Image.Image, white: int, inverted: bool) -> Image.Image:
         raise DataError(
             f"has pixels from {low * white:g} to {high * white:g}: bring them to 0 (black) to {white} (white)"
         )
-    if 0 < high <= 1 / 16:  # as 12 bits in a file of 16; what is said here is passed on with the file's name
-        highest = f"{high * white:g}"
+    _remark_on_darkness(pixels * white, white)
+    return Image.fromarray(1 - pixels if inverted else pixels)
+
+
+def _remark_on_darkness(pixels: NDArray[Any], white: int) -> None:
+    """Warn of a picture with few of its bits in use; what is said here is passed on with the file's name."""
+    high = pixels.max()
+    if pixels.min() < high <= white / 16:  # as 12 bits in a file of 16
         warnings.warn(
-            f"no pixel is above {highest} of {white}: if that is white, multiply the images by {white} / {highest}",
+            f"no pixel is above {high:g} of {white}: if that is white, multiply the images by {white} / {high:g}",
             stacklevel=2,
         )
-    return Image.fromarray(1 - pixels if inverted else pixels)
 
 
 def _over(picture: Image.Image, background: str) -> Image.Image:
@@ -266,6 +302,12 @@ def _over(picture: Image.Image, background: str) -> Image.Image:
     if opacity.min() < opacity.max() and (seen == seen[0, 0]).all():
         other = "white" if np.mean(ImageColor.getrgb(background)) < 128 else "black"
         raise DataError(f"is transparent, and nothing of it shows on {background}: background={other!r} shows it")
+    if opacity.max() < 16:  # none, or 12 bits in a file of 16
+        warnings.warn(
+            f"its opacity is at most {opacity.max()} of 255, so that it is {background} all over: remove it, or "
+            "save it opaque",
+            stacklevel=2,
+        )
     return flat
 
 
@@ -303,7 +345,8 @@ def _report(folder: Path, n: int, n_files: int, broken: list[str], remarks: list
     heading = f"{len(broken)} of {n + len(broken)} pictures in {folder}"
     if broken and not skip_broken:
         lines = [f"{heading} cannot be used:", *broken]
-        raise DataError("\n  ".join(lines) + "\nMend or remove them, or leave them out with skip_broken=True.")
+        skip = ", or leave them out with skip_broken=True." if n else "."
+        raise DataError("\n  ".join(lines) + "\nMend or remove them" + skip)
     if not n:
         lines = [f"there is no picture in {folder} or its subfolders ({n_files} files looked at)", *broken]
         raise DataError("\n  ".join(lines))

@@ -321,6 +321,57 @@ def test_fewer_bits_in_a_file_of_sixteen_are_remarked_on_and_the_remedy_leads_to
     np.testing.assert_allclose(found.images[0].numpy() * 65535 / white, few / white, atol=1e-6)
 
 
+COLOURED = np.dstack([RAMP, RAMP.T, RAMP[::-1]])
+
+
+def coloured_png(pixels: np.ndarray) -> bytes:
+    """A PNG of 16 bits a channel, RGB or RGBA, which Pillow reads and does not write."""
+    kind = {3: 2, 4: 6}[pixels.shape[2]]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 4, 16, kind, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_twelve_bits_of_sixteen_are_remarked_on_in_colour_too_and_the_remedy_leads_to_the_right_pixels(tmp_path):
+    few = coloured_png(COLOURED.astype(np.uint16) * 16)  # white is 4080, of which Pillow reads the upper byte, 15
+    with pytest.warns(UserWarning, match=r"a\.png: no pixel is above 15 of 255: .* multiply the images by 255 / 15"):
+        found = read(tmp_path, {"a.png": few}, colour=True).images[0] * 255 / 15
+    # 1/15: as many levels as are left.
+    np.testing.assert_allclose(found.numpy(), np.moveaxis(COLOURED, 2, 0) / 255, atol=1 / 15)
+    with pytest.warns(UserWarning, match=r"a\.png: no pixel is above 1\d of 255"):
+        data.from_folder(tmp_path, 4)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"a.png": coloured_png(COLOURED.astype(np.uint16) * 257)},
+        {"a.png": encoded(Image.fromarray(RAMP // 15), "PNG")},
+        {"a.png": grey(3)},
+    ],
+)
+def test_sixteen_bits_in_full_and_dark_pictures_are_read_without_a_word(tmp_path, files):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read(tmp_path, files, colour=True)
+
+
+def test_a_picture_of_which_nothing_can_be_seen_is_remarked_on(tmp_path):
+    nothing = np.dstack([RAMP, RAMP, RAMP, np.zeros_like(RAMP)])
+    hardly = np.dstack([COLOURED, RAMP]).astype(np.uint16) * 16  # 12 bits of 16, those of the opacity too
+    files = {"a.png": encoded(Image.fromarray(nothing), "PNG"), "b.png": coloured_png(hardly)}
+    with pytest.warns(UserWarning) as caught:
+        assert read(tmp_path, files).images[0].min() == 1
+    for name, most in (("a", 0), ("b", 15)):
+        assert f"{name}.png: its opacity is at most {most} of 255, so that it is white" in str(caught[0].message)
+    shutil.copy(tmp_path / "a.png", tmp_path / "b.png")
+    Image.open(tmp_path / "a.png").convert("RGB").save(tmp_path / "b.png")  # obeyed: one is opaque, one removed
+    (tmp_path / "a.png").unlink()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_allclose(data.from_folder(tmp_path, 4).images[0], SHARE, atol=1e-6)
+
+
 # Which files
 
 
@@ -459,6 +510,9 @@ def test_a_path_that_is_no_folder_is_named_with_what_to_give(tmp_path, monkeypat
     assert len(data.from_folder(f"~/{tmp_path.name}")) == 1
     with pytest.raises(TypeError, match="NoneType"):
         data.from_folder(None)
+    with pytest.raises(TypeError, match="the path is a list: give one folder; what lies below it is read too"):
+        data.from_folder([tmp_path, tmp_path])
+    assert len(data.from_folder(tmp_path)) == 1
 
 
 # Classes
@@ -494,6 +548,40 @@ def test_a_class_of_which_nothing_could_be_read_keeps_its_number(tmp_path):
     with pytest.warns(UserWarning, match="a/1.png: is empty"):
         found = read(tmp_path, {"a/1.png": b""}, classes=True, skip_broken=True)
     assert found.classes == ("a", "z") and found.labels.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("top", "inner"),
+    [("train", ["{}/test", "{}/train"]), ("pets", ["{}/pets"]), ("pets/images", ["{}/pets/images"])],
+)
+def test_classes_one_level_too_high_are_remarked_on_with_the_folder_to_give(tmp_path, top, inner):
+    tops = ["train", "test"] if top == "train" else [top]
+    files = {f"{each}/{its_class}/1.png": grey() for each in tops for its_class in ("cat", "dog")}
+    inner = [each.format(tmp_path) for each in inner]
+    with pytest.warns(UserWarning, match=rf"if the classes lie further down, give {' or '.join(inner)};") as caught:
+        found = read(tmp_path, files, classes=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for folder in inner:
+            assert data.from_folder(folder, classes=True).classes == ("cat", "dog")
+        meant = eval(str(caught[0].message).rpartition("classes=")[2])
+        assert data.from_folder(tmp_path, classes=meant).classes == found.classes
+        read(tmp_path, {f"{tops[0]}/1.png": grey()})
+        assert data.from_folder(tmp_path / tops[0].partition("/")[0]).classes is None
+
+
+def test_pictures_of_a_class_in_folders_of_its_own_are_read_without_a_word(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read(tmp_path, {"cat/2023/1.png": grey(), "cat/1.png": grey(), "dog/1.png": grey()}, classes=True)
+
+
+def test_named_classes_further_down_are_found_by_the_remedy_and_no_other_is_offered(tmp_path):
+    files = {"zip/pets/cat/1.png": grey(), "zip/pets/dog/1.png": grey()}
+    with pytest.raises(DataError, match="'cat' lies in zip/pets: give that folder as the path") as caught:
+        read(tmp_path, files, classes=["cat", "dog"])
+    assert "skip_broken" not in str(caught.value)  # which would leave nothing
+    assert data.from_folder(tmp_path / "zip/pets", classes=["cat", "dog"]).labels.tolist() == [0, 1]
 
 
 # Size and proportions
