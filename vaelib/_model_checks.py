@@ -17,14 +17,23 @@ _INNER = {"encode": ("_posterior", "_encoded"), "decode": ("_decoded",)}
 _CODES, _FAR = 64, 1000.0
 
 
-def check_model(model: nn.Module) -> None:
+def check_model(model: nn.Module, own_bound: bool = False) -> None:
     """Refuse a model whose own methods its bound never reaches, and look at what its networks return.
+
+    Args:
+        model: what is to be trained or measured.
+        own_bound: whether the model's own bound is to be trained, and no objective of the reader's.
 
     Raises:
         TypeError: for a method that the model's bound does not call.
         ValueError: for a decoder that the likelihood refuses.
     """
     _check_methods(type(model))
+    if own_bound and "beta" in vars(model) and _is_ours(type(model), "elbo"):
+        warn(
+            "the model has a beta of its own, which elbo does not read: pass "
+            "objective=lambda model, x, y, step, generator: model.elbo(x, y, beta=model.beta, generator=generator)"
+        )
     likelihood: Any = getattr(model, "likelihood", None)
     decoder: Any = getattr(model, "decoder", None)
     if isinstance(decoder, nn.Module) and likelihood is not None:
@@ -43,21 +52,20 @@ def check_model(model: nn.Module) -> None:
 def _check_methods(kind: type) -> None:
     """Refuse a method of the reader's that stands in the place of one of ours and that our bound does not call."""
 
-    def owner(name: str) -> type | None:
-        return next((each for each in kind.__mro__ if name in vars(each)), None)
-
-    def ours(name: str) -> bool:
-        found = owner(name)
-        return found is not None and found.__module__.startswith(_OURS)
-
+    bound = "elbo" if hasattr(kind, "elbo") else "loss"
     for name, inner in _INNER.items():
-        behind = [each for each in inner if ours(each)]
-        bound = "elbo" if hasattr(kind, "elbo") else "loss"
-        if behind and owner(name) is not None and not ours(name) and ours(bound):
+        behind = any(_is_ours(kind, each) for each in inner)
+        if behind and not _is_ours(kind, name) and _is_ours(kind, bound):
             raise TypeError(
                 f"{kind.__name__}.{name} is your own, and {bound}, which is not, does not call it: training and what "
                 f"is drawn would be those of two models. Give the network as {name}r=..., or write {bound}, too"
             )
+
+
+def _is_ours(kind: type, name: str) -> bool:
+    """Whether a class has a method as vaelib wrote it."""
+    owner = next((each for each in kind.__mro__ if name in vars(each)), None)
+    return owner is not None and owner.__module__.startswith(_OURS)
 
 
 @torch.no_grad()

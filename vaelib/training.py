@@ -133,7 +133,7 @@ def fit(
     }
     if schedule not in ("linear", None):
         raise ValueError(f"unknown schedule {schedule!r}: choose 'linear' or None")
-    check_model(model)
+    check_model(model, own_bound=objective is None)
     check_function("objective", objective, "model, x, y, step, generator")
     check_function("transform", transform, "x, generator")
     maximised = objective_of(model) if objective is None else objective

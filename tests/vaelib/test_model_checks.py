@@ -203,6 +203,16 @@ def test_a_method_that_the_bound_never_calls_is_refused(parent, name):
         train(own(16, (8,), 2))
 
 
+def test_a_beta_that_nothing_reads_is_said_with_the_objective_that_reads_it(recwarn):
+    vae = VAE(16, (8,), 2)
+    vae.beta = 50.0
+    train(vae, objective=lambda model, x, y, step, g: model.elbo(x, y, beta=model.beta, generator=g))
+    evaluation.mean_elbo(vae, images())
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match="a beta of its own, which elbo does not read"):
+        train(vae)
+
+
 def test_own_methods_with_an_own_bound_are_taken():
     class Mine(VAE):
         def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
