@@ -51,7 +51,6 @@ def check_model(model: nn.Module, own_bound: bool = False) -> None:
 
 def _check_methods(kind: type) -> None:
     """Refuse a method of the reader's that stands in the place of one of ours and that our bound does not call."""
-
     bound = "elbo" if hasattr(kind, "elbo") else "loss"
     for name, inner in _INNER.items():
         behind = any(_is_ours(kind, each) for each in inner)
