@@ -4,19 +4,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from vaelib._notices import warn
-from vaelib._pixels import as_tensor, check_finite, check_float_pixels
+from vaelib._pixels import Array, as_tensor, check_finite, check_float_pixels
 from vaelib.data import ImageData
 from vaelib.networks import first_tensor
 
 __all__ = ["Array", "Images", "as_tensor", "images_and_labels", "in_own_type", "training_examples"]
 __all__ += ["naming_types", "validation_examples"]
 
-Array = Tensor | np.ndarray
 Images = ImageData | Array
 
 

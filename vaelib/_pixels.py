@@ -1,11 +1,15 @@
 """What pixels have to be, and for those that are not, the remedy that fits the case."""
 
+from contextlib import suppress
+from numbers import Integral, Real
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+Array = Tensor | np.ndarray
 _REMEDIES = {
     "DataLoader": "gather its batches: images = torch.cat([batch for batch, *_ in loader])",
     "DataFrame": "give its numbers: frame.to_numpy(dtype='float32')",
@@ -20,7 +24,7 @@ _REMEDIES = {
 
 
 def as_tensor(values: object, name: str = "images") -> Tensor:
-    """Return an array or tensor of real numbers as a tensor, on the device where it is.
+    """Return an array, a tensor or a list of real numbers as a tensor, on the device where it is.
 
     Args:
         values: what a caller gave.
@@ -30,9 +34,15 @@ def as_tensor(values: object, name: str = "images") -> Tensor:
         any.
 
     Raises:
+        ValueError: for a single number.
         TypeError: for anything else, and for tensors and arrays that don't hold a real number at each place (sparse,
             masked, complex); it names the one line that helps.
     """
+    if isinstance(values, list | tuple):
+        array = _of_numbers(values)
+        values = values if array is None else array
+    if isinstance(values, Real) or (isinstance(values, Tensor | np.ndarray) and values.ndim == 0):
+        raise ValueError(f"{name} are a single number, {values}: give them in a list, as [{values}]")
     if isinstance(values, Tensor):
         if values.layout != torch.strided:
             raise TypeError(f"{name} are a sparse tensor; make an ordinary one of it: call .to_dense()")
@@ -48,11 +58,11 @@ def as_tensor(values: object, name: str = "images") -> Tensor:
             # Files in network order, and numbers of 80 bits, give arrays that PyTorch can't read.
             kind = values.dtype.newbyteorder("=") if values.dtype.itemsize <= 8 else np.dtype("float64")
             return torch.from_numpy(np.ascontiguousarray(values, dtype=kind))
-    raise TypeError(f"{name} are {_described(values)}; {_remedy(values)}")
+    raise TypeError(f"{name} are {_described(values)}; {_remedy(values, name)}")
 
 
 def rows_as_tensor(values: object, name: str = "images") -> Tensor:
-    """Return what `as_tensor` takes, or a list of rows of numbers, as a tensor.
+    """Return what `as_tensor` takes, or a list of tensors or arrays of one shape, as a tensor.
 
     Shapes:
         any.
@@ -60,7 +70,22 @@ def rows_as_tensor(values: object, name: str = "images") -> Tensor:
     Raises:
         TypeError: as `as_tensor` does.
     """
-    return as_tensor(np.asarray(values) if isinstance(values, list | tuple) else values, name)
+    if isinstance(values, list | tuple):
+        with suppress(ValueError, TypeError, RuntimeError):  # of several shapes, on a GPU, with a gradient
+            array = np.asarray(values)
+            values = array if array.dtype.kind in "biufc" else values
+    return as_tensor(values, name)
+
+
+def first_rows(n: Integral, images: Tensor) -> Tensor:
+    """Return the indices of the first n images, or of all where there are fewer.
+
+    Raises:
+        ValueError: for a negative n, which would count from the end.
+    """
+    if int(n) < 0:
+        raise ValueError(f"rows is {n}: give how many of the first images, from 0 on, or their indices in a tensor")
+    return torch.arange(min(int(n), len(images)), device=images.device)
 
 
 def check_unit_interval(x: Tensor, likelihood: str = "a Bernoulli likelihood") -> None:
@@ -161,21 +186,52 @@ def _described(values: object) -> str:
     return f"{'an' if kind[0] in 'AEIOaeio' else 'a'} {kind}"
 
 
-def _remedy(values: Any) -> str:
+def _of_numbers(values: list[Any] | tuple[Any, ...]) -> np.ndarray | None:
+    """Return a list of numbers, or of lists of numbers of one length, as an array; None for any other."""
+    first: Any = values
+    while isinstance(first, list | tuple) and first:
+        first = first[0]
+    if not isinstance(first, Real | np.generic):
+        return None
+    with suppress(ValueError):
+        array = np.asarray(values)
+        return array if array.dtype.kind in "biuf" else None
+    return None
+
+
+def _remedy(values: Any, name: str) -> str:
+    word = "y" if name == "conditions" else name
     if isinstance(values, list | tuple) and values:
-        return _remedy_of_a_list(values[0])
+        return _remedy_of_a_list(values, word)
+    if word in ("y", "labels") and isinstance(values, np.ndarray) and values.size and isinstance(values.flat[0], str):
+        return _remedy_of_a_list(values.ravel(), word)
     if isinstance(values, np.ndarray) and values.dtype == object and values.size:
         if isinstance(values.flat[0], np.ndarray | list | tuple):
-            return "make one array of those that it holds: numpy.stack(images)"
-        return "make an array of numbers of it: images.astype('float32')"
+            return f"make one array of those that it holds: numpy.stack({word})"
+        return f"make an array of numbers of it: {word}.astype('float32')"
     parents = [parent.__name__ for parent in type(values).__mro__]
-    known = (_REMEDIES[name] for name in parents if name in _REMEDIES)
+    known = (_REMEDIES[each] for each in parents if each in _REMEDIES)
     return next(known, "give a tensor, a NumPy array of numbers or ImageData")
 
 
-def _remedy_of_a_list(first: Any) -> str:
-    if isinstance(first, Tensor):
-        return "make one tensor of them: torch.stack(images)"
-    if type(first).__module__.startswith("PIL"):
-        return "make one array of them: numpy.stack([numpy.asarray(each.convert('L')) for each in images]) / 255"
-    return "make one array of them: numpy.stack(images)"
+def _remedy_of_a_list(values: Any, word: str) -> str:
+    first = values[0]
+    if isinstance(first, str) and word in ("y", "labels"):
+        return f"give the number of each class: {word} = torch.tensor([sorted(set({word})).index(n) for n in {word}])"
+    if isinstance(first, str | PurePath):
+        return _REMEDIES["str"]
+    is_pillow = type(first).__module__.startswith("PIL")
+    shapes = [each.size if is_pillow else _shape(each) for each in values]
+    if word == "images" and len(values) == 2 and shapes[0] != shapes[1]:
+        return "give the two apart: the images alone, and y=y where the model takes conditions"
+    if len(set(shapes)) > 1:
+        other = next(each for each in shapes if each != shapes[0])
+        return f"bring them to one shape first: among them are {shapes[0]} and {other}"
+    if is_pillow:
+        return f"make one array of them: numpy.stack([numpy.asarray(each.convert('L')) for each in {word}]) / 255"
+    kind, library = ("tensor", "torch") if isinstance(first, Tensor) else ("array", "numpy")
+    return f"make one {kind} of them: {library}.stack({word})"
+
+
+def _shape(one: Any) -> tuple[int, ...]:
+    return (len(one),) if isinstance(one, list | tuple) else tuple(getattr(one, "shape", ()))

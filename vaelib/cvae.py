@@ -181,6 +181,7 @@ class CVAE(LatentVariableModel):
             raise ValueError(f"conditions (batch,) are class indices, and these are {y.dtype}: {remedy}")
         if y.is_floating_point() or y.dtype == torch.bool:
             raise ValueError(f"class indices are {y.dtype}: convert them with y.long(), an array with y.astype(int)")
+        y = y.long()  # PyTorch compares no unsigned number of 16 bits or more
         wrong = torch.nonzero((y < 0) | (y >= self.condition_dim))
         if len(wrong):
             at = int(wrong[0])
@@ -188,7 +189,7 @@ class CVAE(LatentVariableModel):
                 f"the class at index {at} is {int(y[at])}: with condition_dim = {self.condition_dim} classes run from "
                 f"0 to {self.condition_dim - 1}"
             )
-        return one_hot(y.long(), self.condition_dim).to(like.dtype)
+        return one_hot(y, self.condition_dim).to(like.dtype)
 
     def _checked_condition(self, y: Tensor | None, beside: Tensor, codes: bool = False) -> Tensor:
         if y is None:

@@ -9,7 +9,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Literal
 
 import torch
@@ -18,23 +18,14 @@ from torch import Tensor
 from vaelib import _folder
 from vaelib._fetch import DataNotFoundError, LocatedFile
 from vaelib._idx import DataError
-from vaelib._pixels import check_float_pixels, check_unit_interval
+from vaelib._pixels import Array, as_tensor, check_float_pixels, check_unit_interval, first_rows
 from vaelib._progress import is_watched
 from vaelib._sets import SETS, find
+from vaelib.distributions import standard_normal, where_to_draw
+from vaelib.networks import seeded
 
-__all__ = [
-    "DataError",
-    "DataNotFoundError",
-    "ImageData",
-    "LocatedFile",
-    "binarize",
-    "from_folder",
-    "load",
-    "locate",
-    "names",
-    "ring",
-    "train_validation_split",
-]
+__all__ = ["DataError", "DataNotFoundError", "ImageData", "LocatedFile", "binarize", "from_folder", "load", "locate"]
+__all__ += ["names", "ring", "train_validation_split"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +50,10 @@ class ImageData:
     classes: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse images, labels, factors and classes that do not belong together."""
+        """Refuse images, labels, factors and classes that do not belong together; arrays become tensors."""
+        for field in ("images", "labels", "factors"):
+            if (given := getattr(self, field)) is not None:
+                object.__setattr__(self, field, as_tensor(given, field))
         if len(self.images) != len(self.labels):
             raise DataError(f"{len(self.images):,} images with {len(self.labels):,} labels: there must be one each")
         if self.factors is not None and (self.factors.ndim != 2 or len(self.factors) != len(self)):
@@ -79,7 +73,7 @@ class ImageData:
         Args:
             rows: how many of the first images, or the indices ``(M,)`` of those to take.
         """
-        index = torch.arange(len(self), device=self.images.device)[: int(rows)] if isinstance(rows, Integral) else rows
+        index = first_rows(rows, self.images) if isinstance(rows, Integral) else rows
         factors = None if self.factors is None else self.factors[index]
         return replace(self, images=self.images[index], labels=self.labels[index], factors=factors)
 
@@ -148,7 +142,7 @@ def from_folder(
     return ImageData(**_folder.read(path, size, colour, classes, fit, background, skip_broken))
 
 
-def binarize(images: Tensor, generator: torch.Generator | None = None, threshold: float | None = None) -> Tensor:
+def binarize(images: Array, generator: torch.Generator | None = None, threshold: float | None = None) -> Tensor:
     """Return images of zeros and ones: x ~ Bernoulli(images), or x = 1 where images > threshold if one is given.
 
     Args:
@@ -161,12 +155,17 @@ def binarize(images: Tensor, generator: torch.Generator | None = None, threshold
 
     Raises:
         ValueError: for pixels outside [0, 1] (checked on the CPU only: on a GPU the check would stall it).
+        TypeError: for what are no images, and what is no generator.
     """
+    if isinstance(generator, Real):
+        raise TypeError(f"the generator is {generator}: for a threshold, give it by its name, threshold={generator}")
+    images = as_tensor(images)
+    where_to_draw(images, generator)
     (check_unit_interval if images.device.type == "cpu" else check_float_pixels)(images)
     images = images if images.is_floating_point() else images.float()
     if threshold is None:
         return torch.bernoulli(images, generator=generator)
-    if not 0 <= threshold <= 1:
+    if not isinstance(threshold, Real) or not 0 <= threshold <= 1:
         raise ValueError(f"threshold is {threshold}, and pixels lie in [0, 1]")
     return (images > threshold).to(images.dtype)
 
@@ -185,14 +184,14 @@ def ring(n: int, generator: torch.Generator | None = None, dtype: torch.dtype = 
         ``(n, 2)``.
 
     Raises:
-        ValueError: for a negative n.
+        ValueError: for an n that is no whole number from 0 on.
 
     Source:
         Doersch 2016 (arXiv 1606.05908), Figure 2; chapter 2.
     """
-    if n < 0:
-        raise ValueError(f"n is {n}: the number of points cannot be negative")
-    z = torch.randn(n, 2, generator=generator, dtype=dtype)
+    if not isinstance(n, Integral) or n < 0:
+        raise ValueError(f"n is {n}: give the number of points, a whole number from 0 on")
+    z = standard_normal((int(n), 2), torch.empty((), dtype=dtype), generator)
     return z / 10 + z / z.norm(dim=1, keepdim=True)
 
 
@@ -205,11 +204,11 @@ def train_validation_split(data: ImageData, n_validation: int, seed: int = 0) ->
         seed: the same images for the same seed.
 
     Raises:
-        ValueError: unless both parts hold at least one image.
+        ValueError: unless both parts hold at least one image, and for a seed that is none.
     """
     if not isinstance(n_validation, Integral) or not 0 < n_validation < len(data):
         raise ValueError(f"n_validation is {n_validation}: take a whole number above 0, and below {len(data):,} images")
-    order = torch.randperm(len(data), generator=torch.Generator("cpu").manual_seed(seed), device="cpu")
+    order = torch.randperm(len(data), generator=seeded(seed), device="cpu")
     return data.subset(order[n_validation:]), data.subset(order[:n_validation])
 
 

@@ -216,7 +216,7 @@ def test_conditions_are_checked_once_and_before_training(monkeypatch):  # FAULTS
         (torch.tensor([True, False, True]), "class indices are torch.bool"),
         (torch.tensor([0, 1]), "there are 3 images and 2 conditions"),
         (torch.zeros(3, 4), r"conditions have shape \(3, 4\): .* \(batch, condition_dim\) = \(batch, 3\)"),
-        (torch.tensor(1), r"conditions have shape \(\)"),
+        (torch.tensor(1), r"conditions are a single number, 1: give them in a list, as \[1\]"),
         (torch.zeros(3, 3).index_fill(0, torch.tensor([2]), math.nan), r"condition \(2, 0\) is nan"),
     ],
 )
