@@ -1,14 +1,16 @@
 """Where codes lie and what decodes from them: data encoded, grids over the prior, paths, traversals."""
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from vaelib._inputs import Array, Images, as_tensor, images_and_labels
+from vaelib._pixels import rows_as_tensor
 from vaelib.contract import Posterior, encoded, needed
-from vaelib.networks import check_positive_integer, evaluating, first_tensor
+from vaelib.networks import check_positive_integer, check_positive_number, evaluating, first_tensor
 
 _ROWS = 2000
 
@@ -58,23 +60,22 @@ def prior_grid(n: int, span: float | None = None) -> Tensor:
         ``n -> (n * n, 2)``; ``z_1`` grows to the right, ``z_2`` upwards.
 
     Raises:
-        ValueError: unless n is a positive whole number and span is positive.
+        ValueError: unless n is a positive whole number and span a positive and finite one.
 
     Source:
         Kingma and Welling (2014), appendix A; chapter 8.
     """
     check_positive_integer("n", n)
-    if span is not None and not span > 0:
-        raise ValueError(f"span must be positive, not {span}")
     if span is None:
         axis = torch.special.ndtri((torch.arange(n, dtype=torch.float64) + 0.5) / n).float()
     else:
+        span = check_positive_number("span", span)
         axis = torch.linspace(-span, span, n)
     z2, z1 = torch.meshgrid(axis.flip(0), axis, indexing="ij")
     return torch.stack([z1.flatten(), z2.flatten()], dim=1)
 
 
-def interpolate(start: Tensor, end: Tensor, n: int) -> Tensor:
+def interpolate(start: Array, end: Array, n: int) -> Tensor:
     """Return n points on the straight line between two codes, both ends included.
 
     ``z_i = start + (i - 1) / (n - 1) (end - start)``.
@@ -88,14 +89,16 @@ def interpolate(start: Tensor, end: Tensor, n: int) -> Tensor:
     Source:
         Chapter 8.
     """
+    start, end = _code(start), _code(end)
     if start.ndim != 1 or start.shape != end.shape:
         raise ValueError(f"both codes must have shape (K,), not {tuple(start.shape)} and {tuple(end.shape)}")
     check_positive_integer("n - 1", n - 1)
-    share = torch.linspace(0, 1, n, dtype=start.dtype, device=start.device).unsqueeze(1)
-    return torch.lerp(start, end, share)
+    dtype = torch.promote_types(start.dtype, end.dtype)
+    share = torch.linspace(0, 1, n, dtype=dtype, device=start.device).unsqueeze(1)
+    return torch.lerp(start.to(dtype), end.to(dtype), share)
 
 
-def traverse(z: Tensor, dimension: int, values: Tensor | Sequence[float]) -> Tensor:
+def traverse(z: Array, dimension: int, values: Array | Sequence[float]) -> Tensor:
     """Return copies of one code in which one dimension takes the given values and the others stay.
 
     Shapes:
@@ -107,7 +110,8 @@ def traverse(z: Tensor, dimension: int, values: Tensor | Sequence[float]) -> Ten
     Source:
         Chapter 8.
     """
-    if z.ndim != 1 or not 0 <= dimension < len(z):
+    z = _code(z)
+    if z.ndim != 1 or not isinstance(dimension, Integral) or not 0 <= dimension < len(z):
         raise ValueError(f"z must be (K,) and dimension from 0 to K - 1, not {tuple(z.shape)} and {dimension}")
     values = torch.as_tensor(values, dtype=z.dtype, device=z.device)
     if values.ndim != 1:
@@ -115,3 +119,9 @@ def traverse(z: Tensor, dimension: int, values: Tensor | Sequence[float]) -> Ten
     codes = z.repeat(len(values), 1)
     codes[:, dimension] = values
     return codes
+
+
+def _code(z: Array) -> Tensor:
+    """Return a code of real numbers, those of whole ones too, which would cut off what is set into them."""
+    z = rows_as_tensor(z, "codes")
+    return z if z.is_floating_point() else z.float()

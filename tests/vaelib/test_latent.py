@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
 
@@ -87,13 +88,15 @@ def test_encoding_no_image_gives_no_code(model):
     [
         (lambda model: prior_grid(0), "n must be a whole number of at least 1, not 0"),
         (lambda model: prior_grid(2.5), "n must be a whole number of at least 1, not 2.5"),
-        (lambda model: prior_grid(5, span=-3.0), "span must be positive, not -3.0"),
-        (lambda model: prior_grid(5, span=float("nan")), "span must be positive, not nan"),
+        (lambda model: prior_grid(5, span=-3.0), "span must be a positive number, not -3.0"),
+        (lambda model: prior_grid(5, span=float("nan")), "span must be a positive number, not nan"),
+        (lambda model: prior_grid(2, span=float("inf")), "span must be a positive number, not inf"),
         (lambda model: interpolate(torch.zeros(2), torch.zeros(3), 5), "(K,), not (2,) and (3,)"),
         (lambda model: interpolate(torch.zeros(1, 2), torch.zeros(1, 2), 5), "not (1, 2) and (1, 2)"),
         (lambda model: interpolate(torch.zeros(2), torch.ones(2), 1), "at least 1"),
         (lambda model: traverse(torch.zeros(3), 3, [0.0]), "dimension from 0 to K - 1, not (3,) and 3"),
         (lambda model: traverse(torch.zeros(3), -1, [0.0]), "(3,) and -1"),
+        (lambda model: traverse(torch.zeros(3), 0.5, [0.0]), "(3,) and 0.5"),
         (lambda model: traverse(torch.zeros(1, 3), 0, [0.0]), "not (1, 3) and 0"),
         (lambda model: traverse(torch.zeros(3), 0, 1.0), "values must be a list (n,), not of shape ()"),
         (lambda model: encode_dataset(model, torch.zeros(2, 5, 5)), "images have shape (2, 5, 5)"),
@@ -104,3 +107,26 @@ def test_encoding_no_image_gives_no_code(model):
 def test_wrong_input_is_named(model, call, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         call(model)
+
+
+CODES = [torch.tensor([0, 1]), [0, 1], np.array([0, 1]), np.array([0.0, 1.0]), torch.tensor([0.0, 1.0])]
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_codes_of_whole_numbers_and_of_numpy_are_real_ones(code):
+    z = torch.tensor([0.0, 1.0])
+    for values in ([-1.5, 0.5], np.array([-1.5, 0.5]), torch.tensor([-1.5, 0.5])):
+        found = traverse(code, 0, values)
+        assert found.is_floating_point() and torch.equal(found.float(), traverse(z, 0, values))
+    for other in (torch.tensor([2.0, -1.0], dtype=torch.float64), np.array([2, -1]), [2, -1]):
+        path = interpolate(code, other, 4)
+        assert path.is_floating_point()
+        # 1e-6: two float types round their thirds each in its own way.
+        torch.testing.assert_close(path.float(), interpolate(z, torch.tensor([2.0, -1.0]), 4), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("code", ["z", {"z": 1}, None])
+def test_what_is_no_code_is_named(code):
+    for call in (lambda: traverse(code, 0, [1.0]), lambda: interpolate(code, torch.zeros(2), 3)):
+        with pytest.raises(TypeError, match="codes are a"):
+            call()
