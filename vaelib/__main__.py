@@ -4,6 +4,7 @@ import argparse
 import math
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -35,10 +36,13 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; what goes wrong is said in one line on standard error."""
+    shown = warnings.formatwarning
+    warnings.formatwarning = lambda message, *place: f"vaelib: {message}\n"  # without the line of the program
     try:
         try:
             return _run(_parser().parse_args(arguments))
         finally:
+            warnings.formatwarning = shown
             if sys.stdout is not None:
                 sys.stdout.flush()
     except OSError as error:

@@ -5,6 +5,7 @@ its name only once it is complete. Everything passes through memory, three times
 book are small.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -53,7 +54,7 @@ def save(path: str | os.PathLike[str], model: nn.Module, **state: Any) -> None:
         TypeError: for a value that no checkpoint can hold, named by its place.
         OSError: where the disk is full or the folder cannot be written to.
     """
-    path = _file(path)
+    path = _file(path, model)
     data = _serialise(model, state)
     try:
         atomic_write(path, data)
@@ -97,7 +98,7 @@ def restore(path: str | os.PathLike[str], model: nn.Module) -> tuple[dict[str, A
     Raises:
         CheckpointError: as `load` does.
     """
-    header, weights, state = _read(path)
+    header, weights, state = _read(_file(path, model))
     own = model.state_dict()
     _move_log_sigma(weights, own)
     problems, doubts = _differences(weights, own), list[str]()
@@ -151,6 +152,8 @@ def lock(path: str | os.PathLike[str]) -> Iterator[None]:
         guard = FileLock(final.with_name(final.name + ".lock"), timeout=0)
         guard.acquire()
     except Timeout:
+        if not os.path.lexists(guard.lock_file):  # where no file can be made at all, as below /proc
+            raise _unwritable(OSError(errno.EACCES, os.strerror(errno.EACCES)), path) from None
         raise CheckpointError(
             f"another run is writing to {path}: wait until it ends, stop it, or give this run a file of its own"
         ) from None
@@ -163,7 +166,13 @@ def lock(path: str | os.PathLike[str]) -> Iterator[None]:
         guard.release()
 
 
-def _file(path: str | os.PathLike[str]) -> Path:
+def _file(path: str | os.PathLike[str], model: nn.Module | None = None) -> Path:
+    """Return the path that was given, which is a file's or nobody's yet, beside a model that is one."""
+    if not isinstance(path, str | os.PathLike) or not isinstance(model, nn.Module | None):
+        given = model if isinstance(path, str | os.PathLike) else path
+        raise TypeError(
+            f"a path comes first, then the model: save(path, model), load(path, model); not {type(given).__name__}"
+        )
     path = Path(path)
     if os.path.isdir(path):
         raise IsADirectoryError(f"{path} is a folder: name a file in it, such as {path / 'model.safetensors'}")

@@ -40,6 +40,16 @@ def one_line(text):
     return line
 
 
+def test_a_warning_is_one_line_without_one_of_the_program():
+    program = (
+        "import sys, warnings; from vaelib import data, __main__\n"
+        "def load(*_): warnings.warn('small'); raise ValueError('no data')\n"
+        "data.load = load; sys.exit(__main__.main(['train', '--data', 'digits']))"
+    )
+    found = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=240)
+    assert found.returncode == 1 and found.stderr.splitlines() == ["vaelib: small", "vaelib train: no data"]
+
+
 def test_evaluate_repeats_the_number_that_train_printed(tmp_path, capsys):
     out = tmp_path / "model.safetensors"
     assert main(["train", *SMALL, "--epochs", "1", "--out", str(out)]) == 0

@@ -64,6 +64,28 @@ def test_wait_stop_it_or_take_another_file(path):
     run()
 
 
+def test_the_path_comes_first(path):
+    model = VAE(4, (3,), 2)
+    for call in (checkpoints.save, checkpoints.load):
+        for swapped in ((model, path), (str(path), model.state_dict()), (3, model), (None, model)):
+            message = refusal(lambda call=call, swapped=swapped: call(*swapped), TypeError)
+            assert message.startswith("a path comes first, then the model: save(path, model), load(path, model); not ")
+    assert "; not VAE" in refusal(lambda: checkpoints.save(model, path), TypeError)
+    assert not path.exists()
+    checkpoints.save(path, model)
+    assert fits(path, VAE(4, (3,), 2))
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="no folder where nobody can make a file")
+def test_where_no_file_can_be_made_at_all_no_other_run_is_blamed(path):
+    def run(file):
+        with checkpoints.lock(file):
+            pass
+
+    assert "choose a folder you may write to" in refusal(lambda: run("/proc/model"), OSError)
+    run(path)
+
+
 def test_name_a_file_in_the_folder(tmp_path):
     model = VAE(4, (3,), 2)
     for call in (lambda: checkpoints.save(tmp_path, model), lambda: checkpoints.load(tmp_path, model)):
