@@ -14,8 +14,11 @@ def as_array(values: Any) -> NDArray[Any]:
     """Return values as an array, tensors too; what is masked becomes NaN."""
     if isinstance(values, np.ma.MaskedArray):
         return np.ma.filled(values.astype(np.float64), np.nan)
-    # A tensor that requires a gradient or lives on a GPU does not turn into an array by itself.
-    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+    # A tensor that requires a gradient, lives on a GPU or is of a type that NumPy lacks turns into no array by itself.
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        values = values.float() if str(values.dtype) == "torch.bfloat16" else values
+    return np.asarray(values)
 
 
 def check_finite(name: str, values: NDArray[Any]) -> None:

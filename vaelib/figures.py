@@ -171,7 +171,14 @@ def training_curves(
     Raises:
         ValueError: for no curve, for values that are not a row of numbers, for curves of different lengths and for
             a validation name that has no training curve.
+        TypeError: for what is no dict of curves, such as a History.
     """
+    for given in (history, validation):
+        if not isinstance(given, Mapping | None):
+            raise TypeError(
+                f"a curve needs a name: give a dict of them in place of the {type(given).__name__}, such as "
+                'history.train or {"ELBO": history.elbo}'
+            )
     curves = {name: as_array(values) for name, values in history.items()}
     dashed = {name: as_array(values) for name, values in (validation or {}).items()}
     lengths = {values.shape for values in (*curves.values(), *dashed.values())}

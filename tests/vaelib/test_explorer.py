@@ -116,6 +116,32 @@ def test_what_is_no_model_is_named(model, error, message):  # FAULTS 42
         LatentExplorer(model)
 
 
+@pytest.mark.parametrize("n_codes", [0, -3, 2.5, True, None, "9"])
+def test_a_number_of_codes_that_is_none_is_refused(n_codes):
+    with pytest.raises(ValueError, match=f"n_codes must be a whole number of at least 1, not {n_codes!r}"):
+        LatentExplorer(VAE(64, (8,), 2), digits(), n_codes=n_codes)
+    assert len(LatentExplorer(VAE(64, (8,), 2), digits(), n_codes=np.int64(5))._code_labels) == 5
+
+
+@pytest.mark.parametrize("span", [0, -1, math.nan, math.inf, "3"])
+def test_a_span_that_is_no_range_is_refused(span):
+    with pytest.raises(ValueError, match=f"span must be a positive number, not {span!r}"):
+        LatentExplorer(VAE(64, (8,), 2), span=span)
+    explorer = LatentExplorer(VAE(64, (8,), 2), span=np.float32(2))
+    assert explorer._spec["span"] == 2 and type(explorer._spec["span"]) is float
+
+
+def test_data_without_an_image_and_labels_of_more_than_a_byte_are_refused():
+    vae, images = VAE(64, (8,), 2), digits().images[:3]
+    with pytest.raises(ValueError, match="data hold no image: give some, or nothing in place of data"):
+        LatentExplorer(vae, digits().subset(0))
+    for labels, reach in (([0, 1, 300], "0 to 300"), ([-1, 0, 1], "-1 to 1")):
+        with pytest.raises(ValueError, match=f"labels reach from {reach}: number them from 0 to 255"):
+            LatentExplorer(vae, data.ImageData("far", images, torch.tensor(labels)))
+    explorer = LatentExplorer(vae, data.ImageData("many", images, torch.tensor([0, 200, 255])))
+    assert list(explorer._code_labels) == [0, 200, 255] and explorer.still()
+
+
 def test_data_that_are_no_images_of_the_model_are_named():
     with pytest.raises(TypeError, match=r"data is a Tensor: give ImageData"):
         LatentExplorer(VAE(64, (8,), 2), digits().images)

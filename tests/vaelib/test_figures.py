@@ -12,6 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Circle, Ellipse
 
 from vaelib import data, figures
+from vaelib.training import History
 from vaelib.vae import VAE
 
 PLANE = np.random.default_rng(0).normal(size=(60, 2))
@@ -262,6 +263,13 @@ def test_ellipse_refuses(mu, covariance, message):
 # Training curves
 
 
+def test_numbers_of_a_type_that_numpy_lacks_are_drawn():
+    halves = torch.rand(4, 8, 8).bfloat16()
+    found, expected = (figures.image_grid(images).images[0].get_array() for images in (halves, halves.float()))
+    np.testing.assert_array_equal(found.filled(-1), expected.filled(-1))
+    figures.latent_scatter(torch.rand(10, 2).bfloat16(), CLASSES[:10])
+
+
 def test_training_curves_start_at_epoch_one_in_nats_per_image():
     ax = figures.training_curves({"−ELBO": [3, 2, 1], "KL": torch.tensor([0.1, 0.2, 0.3])})
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("epoch", "nats per image")
@@ -297,6 +305,20 @@ def test_training_curves_refuse(history, validation, message):
     with pytest.raises(ValueError, match=message):
         figures.training_curves(history, validation=validation)
     assert not plt.get_fignums()
+
+
+def test_a_history_is_drawn_as_the_message_says():
+    history = History(train={"log_likelihood": [-2.0, -1.0], "kl": [1.0, 1.0]}, validation={"kl": [1, 2]})
+    for given in ((history,), (history.elbo,)):
+        with pytest.raises(
+            TypeError, match=r"a curve needs a name: .* such as history\.train or \{\"ELBO\": history\.elbo\}"
+        ):
+            figures.training_curves(*given)
+    with pytest.raises(TypeError, match="in place of the History"):
+        figures.training_curves({"ELBO": history.elbo}, validation=history)
+    assert not plt.get_fignums()
+    assert figures.training_curves({"ELBO": history.elbo}).get_lines()[0].get_ydata().tolist() == [-3, -2]
+    figures.training_curves(history.train, validation=history.validation)
 
 
 # The perceptron's line

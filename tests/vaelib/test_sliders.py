@@ -28,6 +28,25 @@ def bars(high: float, wide: int = 1) -> plt.Figure:
     return figure
 
 
+def test_a_function_that_returns_no_figure_is_told_what_to_return():
+    def nothing(high):
+        bars(high)
+
+    with pytest.raises(TypeError, match=r"returned None: .* 'return plt\.gcf\(\)'"):
+        Sliders(nothing, high=[1.0, 2.0])
+    with pytest.raises(TypeError, match=r"returned <Axes.* for Axes in 'return axes\.figure'"):
+        Sliders(lambda high: bars(high).axes[0], high=[1.0, 2.0])
+    plt.close("all")
+
+    def obeyed(high):
+        bars(high)
+        return plt.gcf()
+
+    by_hand = Sliders(bars, high=[1.0, 2.0])._frames
+    assert Sliders(obeyed, high=[1.0, 2.0])._frames == by_hand
+    assert Sliders(lambda high: bars(high).axes[0].figure, high=[1.0, 2.0])._frames == by_hand
+
+
 def test_each_position_shows_its_own_still_and_reset_goes_back():
     sliders = Sliders(bars, start={"high": 2.0}, high=[1.0, 2.0, 3.0], wide=[1, 2])
     home = sliders.frame()

@@ -39,6 +39,21 @@ def by_title(model: nn.Module | str | Mapping[str, nn.Module | str]) -> dict[str
     return models
 
 
+def check_data(data: object) -> None:
+    """Check that data are nothing, or images whose labels fit into a byte each.
+
+    Raises:
+        ValueError: for no image, and for labels outside 0 to 255.
+        TypeError: for what is no ImageData.
+    """
+    if not isinstance(data, ImageData | None):
+        raise TypeError(f"data is a {type(data).__name__}: give ImageData(name, images, labels), or nothing")
+    if data is not None and not len(data):
+        raise ValueError("data hold no image: give some, or nothing in place of data")
+    if data is not None and not 0 <= int(data.labels.min()) <= int(data.labels.max()) <= 255:
+        raise ValueError(f"labels reach from {data.labels.min()} to {data.labels.max()}: number them from 0 to 255")
+
+
 def common_sizes(models: Mapping[str, Any], data: ImageData | None) -> tuple[tuple[int, int, int], int, int]:
     """Return the shape of the images, the number of latent dimensions and that of the classes (0 without any).
 

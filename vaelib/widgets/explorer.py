@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vaelib.data import ImageData
+from vaelib.networks import check_positive_integer, check_positive_number
 from vaelib.widgets import _models, _page, _pictures
 from vaelib.widgets._weights import describe
 
@@ -45,7 +46,8 @@ class LatentExplorer(anywidget.AnyWidget):
 
     Raises:
         ValueError: for an unknown name, models that differ in their sizes, images that are neither grey nor colour, a
-            z of another length, NaN or beyond the span, a label that is no class.
+            z of another length, NaN or beyond the span, a label that is no class, data without an image or with labels
+            outside 0 to 255, n_codes or span that are not positive.
         TypeError: for what is no model with a decoder, or no ImageData.
 
     Source:
@@ -74,21 +76,21 @@ class LatentExplorer(anywidget.AnyWidget):
         n_codes: int = 300,
         span: float = 3.0,
     ) -> None:
-        if not isinstance(data, ImageData | None):
-            raise TypeError(f"data is a {type(data).__name__}: give ImageData(name, images, labels), or nothing")
+        _models.check_data(data)
+        n_codes, span = check_positive_integer("n_codes", n_codes), check_positive_number("span", span)
         models = _models.by_title(model)
         first = next(iter(models.values()))
         shown = None if data is None else data.subset(torch.arange(min(n_codes, len(data))))
         codes = np.zeros((0, first.latent_dim), np.float16) if shown is None else _models.codes(first, shown)
         (channels, height, width), latent_dim, classes = _models.common_sizes(models, data)
         self._models = models
-        self._sizes = (latent_dim, classes, float(span))
+        self._sizes = (latent_dim, classes, span)
         decoders = []
         self._pieces: list[dict[str, str]] = []
         numbers = b""
         sources = model.values() if isinstance(model, Mapping) else [model]
         for (name, each), source in zip(models.items(), sources, strict=True):
-            described, piece = describe(name, each, start=len(numbers) // 2, span=float(span))
+            described, piece = describe(name, each, start=len(numbers) // 2, span=span)
             decoders.append(described)
             # A shipped model's weights are known by its name: no notebook needs to repeat them.
             self._pieces.append({"shipped": source} if isinstance(source, str) else _as_text(piece))
@@ -100,7 +102,7 @@ class LatentExplorer(anywidget.AnyWidget):
                 "width": width,
                 "latent_dim": latent_dim,
                 "order": _order(codes),
-                "span": float(span),
+                "span": span,
                 "classes": [str(k) for k in range(classes)],
                 "decoders": decoders,
             },

@@ -32,6 +32,7 @@ class Sliders(ipywidgets.VBox):
 
     Raises:
         ValueError: for a slider without values, a start that is no position, or more than 100 positions in all.
+        TypeError: for a `draw` that returns no Figure.
     """
 
     def __init__(
@@ -147,6 +148,11 @@ def _rank(at: list[int], values: dict[str, list[Any]]) -> int:
 
 def _few_colours(figure: matplotlib.figure.Figure) -> bytes:
     """Return the figure as a WebP file of 16 colours, without loss beyond that, and close it."""
+    if not isinstance(figure, matplotlib.figure.Figure):
+        raise TypeError(
+            f"the function of the sliders returned {figure!r:.60}: let it end in 'return figure', for Axes in "
+            "'return axes.figure', or without either in 'return plt.gcf()'"
+        )
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=80)
     plt.close(figure)
