@@ -9,9 +9,13 @@ from weakref import WeakKeyDictionary, ref
 import torch
 from torch import Tensor, nn
 
+from vaelib._inputs import warn_of_dark
 from vaelib._notices import warn
 from vaelib._pixels import check_finite
 from vaelib.contract import Transform
+
+# How many times wider the pixels of validation may spread than those of training, or narrower.
+_SCALES = 5
 
 
 class TrainingError(RuntimeError):
@@ -155,7 +159,8 @@ class CheckedTransform:
             self.range = torch.stack([low, high])
         if self.unseen:
             self.unseen = False
-            warn_of_grey_validation(changed, self.held_out)
+            warn_of_dark(changed, " that transform returned")
+            warn_of_other_validation(changed, self.held_out)
         return changed
 
     def settle(self, like: Tensor) -> None:
@@ -175,14 +180,23 @@ class CheckedTransform:
             raise ValueError(f"transform returned what the model can't take: {error}") from error
 
 
-def warn_of_grey_validation(seen: Tensor, held_out: Tensor | None) -> None:
-    """Warn where the images of training are of zeros and ones and those of validation are not.
+def warn_of_other_validation(seen: Tensor, held_out: Tensor | None) -> None:
+    """Warn where the images of validation are grey and those of training are not, or are on another scale.
 
     Args:
         seen: the first batch, as the model sees it.
         held_out: the images of validation.
     """
-    if held_out is not None and _is_binary(seen) and not _is_binary(held_out[: len(seen)]):
+    if held_out is None or not seen.is_floating_point():
+        return
+    few = held_out[: len(seen)]
+    here, there = ((high - low).item() for low, high in map(torch.aminmax, (seen, few)))
+    if not here / _SCALES <= there <= here * _SCALES:
+        warn(
+            f"the pixels of training span {here:.3g} and those of validation {there:.3g}, so that the two ELBOs are no "
+            "measure of the same thing: bring both to the same scale"
+        )
+    elif _is_binary(seen) and not _is_binary(few):
         warn(
             "the model is trained on pixels that are 0 or 1, and the images of validation are grey, so that the two "
             "ELBOs are no measure of the same thing: binarise these too, once, with vaelib.data.binarize(images)"

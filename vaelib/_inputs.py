@@ -75,10 +75,8 @@ def training_examples(model: Any, data: Images, y: Array | None) -> tuple[Tensor
     check = getattr(model, "check", None)
     if check is None and images.is_floating_point():
         check_finite(images)
-    x = images if check is None else check(images)
-    if x.numel() and x.is_floating_point() and _is_dark(x[:100]) and _is_dark(x):
-        high = x.max().item()
-        warn(f"no pixel is above {high:.2g}: if they were divided by 255 twice, multiply by 255")
+    x = images if check is None else _returned(check(images), model, "check")
+    warn_of_dark(x)
     if len(x) == 0:
         raise ValueError("there are no images to train on or to validate with: the data are empty")
     if y is None and not hasattr(model, "condition_dim"):
@@ -91,7 +89,9 @@ def training_examples(model: Any, data: Images, y: Array | None) -> tuple[Tensor
         )
     check_condition = getattr(model, "check_condition", None)
     conditions = conditions.to(home)
-    return x, conditions if check_condition is None else check_condition(conditions)
+    return x, conditions if check_condition is None else _returned(
+        check_condition(conditions), model, "check_condition"
+    )
 
 
 def validation_examples(
@@ -117,6 +117,27 @@ def validation_examples(
     if y is not None:
         raise ValueError("y was given, so validation needs conditions of its own: validation=(images, conditions)")
     return training_examples(model, validation, None)
+
+
+def _returned(value: Any, model: Any, method: str) -> Tensor:
+    """Return what a model's own check gave back, which must be a tensor: what it does not return is lost."""
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"{type(model).__name__}.{method} returned a {type(value).__name__}: it must return what it checked, in "
+            "the form that the model works on"
+        )
+    return value
+
+
+def warn_of_dark(x: Tensor, what: str = "") -> None:
+    """Warn of images that are black to the eye, as those that were divided by 255 twice are.
+
+    Args:
+        x: the images.
+        what: whose they are, where that is not plain.
+    """
+    if x.numel() and x.is_floating_point() and _is_dark(x[:100]) and _is_dark(x):
+        warn(f"no pixel{what} is above {x.max().item():.2g}: if they were divided by 255 twice, multiply by 255")
 
 
 def _is_dark(x: Tensor) -> bool:

@@ -19,7 +19,7 @@ from vaelib._guards import (
     copied,
     note_used_networks,
     trainable,
-    warn_of_grey_validation,
+    warn_of_other_validation,
     warn_of_used_networks,
 )
 from vaelib._identity import changed, differences, identity
@@ -109,7 +109,7 @@ class Run:
         grey = None if self.held_out is None else self.held_out[0]
         self.transform = None if transform is None else CheckedTransform(transform, model, grey, shape)
         if transform is None:
-            warn_of_grey_validation(self.x[: self.batch_size], grey)
+            warn_of_other_validation(self.x[: self.batch_size], grey)
         self.batches = math.ceil(len(self.x) / self.batch_size)
         self.total_steps = self.batches * settings["epochs"]
         self.step = 0

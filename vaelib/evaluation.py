@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vaelib import _progress
-from vaelib._inputs import Array, Images, as_tensor, images_and_labels, in_own_type, naming_types
+from vaelib._inputs import Array, Images, as_tensor, images_and_labels, in_own_type, naming_types, warn_of_dark
 from vaelib._model_checks import check_model, global_noise
 from vaelib._notices import warn
 from vaelib._objectives import about_a_negative_kl, objective_of, per_example
@@ -174,6 +174,7 @@ def _examples(model: Any, images: Images, y: Array | None) -> tuple[Tensor, Tens
     conditions = None if y is None else as_tensor(y, "conditions")
     if conditions is not None and len(conditions) != len(x):
         raise ValueError(f"there are {len(x)} images and {len(conditions)} conditions: each image needs its own")
+    warn_of_dark(x)
     return in_own_type(model, x), conditions
 
 

@@ -384,3 +384,29 @@ def test_a_decoder_of_grey_images_may_leave_out_the_channel():
     assert VAE((1, 4, 4), (8,), 2, decoder=decoder).sample(3).shape == (3, 1, 4, 4)
     with pytest.raises(ValueError, match="channels come first"):
         VAE((2, 2, 4), (8,), 2, decoder=decoder).sample(3)
+
+
+def test_pixels_divided_twice_are_said_at_each_door():
+    vae, x = VAE(16, (8,), 2), images()
+    with pytest.warns(UserWarning, match="no pixel that transform returned is above .* multiply by 255"):
+        train(VAE(16, (8,), 2), transform=lambda x, generator: x / 255)
+    for measure in (
+        lambda dark: evaluation.mean_elbo(vae, dark),
+        lambda dark: evaluation.log_evidence(vae, dark, 2),
+        lambda dark: evaluation.active_units(vae, dark),
+    ):
+        with pytest.warns(UserWarning, match="no pixel is above"):
+            measure(x / 255)
+
+
+@pytest.mark.parametrize(("factor", "said"), [(1.0, False), (0.5, False), (16.0, True), (1 / 16, True)])
+def test_validation_on_another_scale_is_said(factor, said, recwarn):
+    train(VAE(16, (8,), 2, likelihood="gaussian"), validation=images(30) * factor)
+    assert any("bring both to the same scale" in str(each.message) for each in recwarn.list) is said
+
+
+@pytest.mark.parametrize("method", ["check", "check_condition"])
+def test_a_check_that_returns_nothing_is_named(method):
+    own = type("Mine", (CVAE,), {method: lambda self, given: None})
+    with pytest.raises(TypeError, match=f"Mine.{method} returned a NoneType: it must return what it checked"):
+        train(own(16, 3, (8,), 2), y=torch.arange(100) % 3)
