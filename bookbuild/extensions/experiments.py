@@ -155,11 +155,19 @@ def stored_results(root: Path = ROOT) -> str:
             continue
         found = list(findings(json.loads(path.read_text(encoding="utf-8"))))
         blocks.append(f"### Chapter {chapter}: {name}\n\n`{command}` makes `book/results/{name}`.\n")
-        head = ("Question", "Result", "Error", "Seeds", "CPU minutes", "Command")
-        body = [(*each[:5], "the same" if each.command == command else f"`{each.command}`") for each in found]
+        head = ("Question", "Result", "Error", "Seeds", "CPU minutes", "Part")
+        body = [(*each[:5], _part(each.command, command)) for each in found]
         if body:
-            blocks.append(_list_table(head, (24, 26, 20, 6, 6, 18), body))
+            blocks.append(_list_table(head, (26, 27, 22, 7, 8, 10), body))
     return "\n".join(blocks)
+
+
+def _part(command: str, of_all: str) -> str:
+    """Return what a command adds to the one that makes the whole file."""
+    if not command.startswith(of_all):
+        return f"`{command}`"
+    rest = command.removeprefix(of_all).strip()
+    return f"`{rest}`" if rest else "all"
 
 
 def chapters_own(source: Path) -> str:

@@ -60,6 +60,12 @@ def test_a_summary_that_cannot_be_filled_or_holds_no_number_is_refused(old, new,
         list(experiments.findings(json.loads(json.dumps(PART).replace(old, new))))
 
 
+def test_a_part_is_what_its_command_adds():
+    whole = "python -m experiments.measure_what"
+    commands = {f'{whole} "one two"': '`"one two"`', whole: "all", "python other.py": "`python other.py`"}
+    assert {each: experiments._part(each, whole) for each in commands} == commands
+
+
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
 def test_every_stored_file_is_listed_and_says_what_it_found(path):
     assert path.name in LISTED, "add a line to the table of experiments/README.md"
