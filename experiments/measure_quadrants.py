@@ -186,8 +186,22 @@ def measure(name: str, fitting: data.ImageData, validation: data.ImageData, test
     training = spec.pop("training", None) or best_settings("cvae" if "prior" in spec else "nn")
     model, how = train(spec, training, fitting, validation)
     found = evaluate(model, *split(test.images, spec["quadrants"]))
-    store("cells", name, {"model": spec, "training": how, "test": found})
+    cell: dict[str, Any] = {"model": spec, "training": how, "test": found}
+    if name.startswith("conditional"):
+        cell["summary"] = [told_apart(spec["quadrants"], how["cpu_seconds"])]
+    store("cells", name, cell)
     print(name, how["validation"], {key: found[key] for key in found if key != "curve"}, flush=True)
+
+
+def told_apart(quadrants: int, cpu_seconds: float) -> dict[str, Any]:
+    """Return the line of the index of experiments on the three estimates of a model."""
+    values = [f"{{test[{field}][{{}}]:.1f}}" for field in ("elbo", "from_q_100", "from_prior_100")]
+    return {
+        "question": f"What do -ELBO, 100 samples from q and 100 from the prior give (quadrants seen: {quadrants})?",
+        "result": ", ".join(values).replace("{}", "mean") + " nats",
+        "error": ", ".join(values).replace("{}", "standard_error") + " (se over images; one seed)",
+        "minutes": round(cpu_seconds / 60, 1),  # of training
+    }
 
 
 def main() -> None:
