@@ -1,7 +1,7 @@
 """Train a VAE and an IWAE for equal times, and for equal epochs: ``python -m experiments.measure_iwae [PART ...]``.
 
-Written before any model was compared. The budgets, the batch size of (b) and a fourth rate of the IWAE came after the first
-tuning runs, for lack of time and before any test image was looked at:
+Written before any model was compared. The budgets, the batch size of (b) and a fourth rate of the IWAE came after the
+first tuning runs, for lack of time and before any test image was looked at:
 
 Question: which model has the higher log evidence on test images, the one trained on the ELBO (VAE) or the one trained
     on the bound L_50 (IWAE), (a) after the same processor time, (b) after the same number of epochs?
