@@ -41,11 +41,11 @@ GOAL = 0.90
 PARTS = {
     "training": (
         "training _run _guards _objectives _interrupt",
-        "training guards remedies_training shapes_and_modes autoencoder",
+        "training guards model_checks remedies_training shapes_and_modes autoencoder",
     ),
-    "evaluation": ("evaluation", "evaluation guards shapes_and_modes remedies_training"),
-    "vae": ("vae contract", "vae guards shapes_and_modes likelihoods remedies_training"),
-    "cvae": ("cvae _parts", "cvae guards shapes_and_modes remedies_training"),
+    "evaluation": ("evaluation", "evaluation guards model_checks inputs shapes_and_modes remedies_training"),
+    "vae": ("vae contract", "vae guards model_checks inputs shapes_and_modes likelihoods remedies_training"),
+    "cvae": ("cvae _parts", "cvae guards model_checks inputs shapes_and_modes remedies_training"),
     "command_line": ("__main__", "cli remedies_checkpoints remedies_data"),
 }
 # Loaded once; each mutant's process is a copy of the one that has them.

@@ -534,6 +534,10 @@ ERRORS: dict[str, tuple[Any, type[Exception], str, Any]] = {
         "of 33 images, batch_size=16 leaves such a one; batch_size=17 does not",
         lambda: train(vae(encoder=normed()), X[:33], batch_size=17),
     ),
+    "a last batch of one image, and one size that has none": (
+        *(lambda: train(vae(encoder=normed()), X[:3], batch_size=2), ValueError, "such a one; batch_size=3 does not"),
+        lambda: train(vae(encoder=normed()), X[:3], batch_size=3),
+    ),
     "batches of one": (
         *(lambda: train(vae(encoder=normed()), batch_size=1), ValueError, "leaves such a one; batch_size=2 does not"),
         lambda: train(vae(encoder=normed()), batch_size=2),
