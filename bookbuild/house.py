@@ -48,7 +48,13 @@ FLOORS: list[tuple[str, list[str]]] = [
     ("p(x|z), and what a model must offer", ["contract", "likelihoods", "_inputs", "_parts", "_model_checks"]),
     ("models", ["autoencoder", "vae", "cvae"]),
     ("training", ["_cuda", "_objectives", "_guards", "_run", "training"]),
-    ("what a trained model is asked", ["latent", "evaluation", "annealing", "pretrained"]),
+    (
+        "what a trained model is asked",
+        [
+            *("latent", "evaluation", "annealing", "pretrained"),
+            *("_case", "_bounds", "_draws", "_examinations", "_histories", "diagnosis"),
+        ],
+    ),
     (
         "widgets, and the command line (sliders and explorer are old names)",
         ["widgets", "sliders", "explorer", "__main__"],

@@ -5,13 +5,18 @@ The modules form floors and import downwards only; `bookbuild/house.py` in the r
 """
 
 from importlib import import_module
-from types import ModuleType
+from typing import Any
 
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> ModuleType:
-    """Import a module of the package on first use, so that `vaelib.data.load` works after `import vaelib`."""
+def __getattr__(name: str) -> Any:
+    """Import a module of the package on first use, so that `vaelib.data.load` works after `import vaelib`.
+
+    `vaelib.diagnose` is the function of `vaelib.diagnosis`, the one that is asked for at the prompt.
+    """
+    if name == "diagnose":
+        return import_module("vaelib.diagnosis").diagnose
     if not name.startswith("_"):
         try:
             return import_module(f"vaelib.{name}")
@@ -26,4 +31,4 @@ def __dir__() -> list[str]:
     from pkgutil import iter_modules
 
     modules = {module.name for module in iter_modules(__path__)} - {"explorer", "sliders"}  # which warn, and go
-    return sorted(globals().keys() | {name for name in modules if not name.startswith("_")})
+    return sorted(globals().keys() | {"diagnose"} | {name for name in modules if not name.startswith("_")})
