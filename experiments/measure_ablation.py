@@ -15,7 +15,7 @@ is called useless: where the interval of two standard errors holds zero, it is "
 Added later: "small", the same on the first 10,000 images (2,000 of them to choose the rate), three seeds, without the
 arms that add one measure. It takes two minutes.
 
-Names choose among the arms. With OMP_NUM_THREADS=1 an arm takes two minutes or three, and everything half an hour.
+Names choose among the arms. With OMP_NUM_THREADS=1 an arm takes two minutes or three, and everything twenty minutes.
 """
 
 import math
