@@ -21,8 +21,7 @@ Tuning, the same for both that have a setting: three values each, by the break-e
 are in no other role, with another seed. All other settings were fixed before, the same for all.
 
 Writes book/results/imbalance.json part by part: tune, then one part for each share and seed, which take about 1.5
-minutes each with OMP_NUM_THREADS=1. Of five seeds announced, three were run for 20 eights and two for 100: an interval
-of three takes 4.3 standard errors in place of 2.8, and the larger share has none.
+minutes each with OMP_NUM_THREADS=1.
 """
 
 import base64

@@ -51,8 +51,13 @@ ANNEALED: dict[str, Any] = {"n_temperatures": 100, "n_chains": 4, "step_size": 0
 # "epochs" has the VAE trained for as many epochs as the IWAE.
 WAYS: dict[str, dict[str, Any]] = {
     "iwae": {"k": 50, "batch_size": 20, "epochs": {"small": 1, "large": 3}, "rates": [1e-3, 2e-3, 4e-3, 8e-3]},
-    "vae": {"k": 1, "batch_size": 100, "epochs": {"small": 18, "large": 54, "27": 27}, "rates": [1.5e-3, 3e-3, 6e-3]},
-    "epochs": {"k": 1, "batch_size": 20, "epochs": {"small": 1, "large": 3}, "rates": [1e-3, 2e-3, 4e-3]},
+    "vae": {
+        "k": 1,
+        "batch_size": 100,
+        "epochs": {"small": 18, "large": 54, "27": 27},
+        "rates": [1.5e-3, 3e-3, 6e-3, 12e-3],
+    },
+    "epochs": {"k": 1, "batch_size": 20, "epochs": {"small": 1, "large": 3}, "rates": [1e-3, 2e-3, 4e-3, 8e-3]},
     # Batches of 100 were tried first for one epoch: too few steps.
     "epochs in batches of 100": {"k": 1, "batch_size": 100, "epochs": {"small": 1}, "rates": [3e-3, 6e-3, 12e-3]},
 }

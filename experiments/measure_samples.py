@@ -29,7 +29,6 @@ longer runs at its best setting ("longer"), which count where they are better. A
 """
 
 import math
-import platform
 import time
 from collections.abc import Callable
 from typing import Any
@@ -447,7 +446,6 @@ def main() -> None:
                      "differences": differences([run["measures"] for run in by_seed])}  # fmt: skip
         found |= {
             "minutes": round((time.process_time() - start) / 60, 1),
-            "processor": platform.processor() or platform.machine(),
             "command": f'python -m experiments.measure_samples "{name}"',
             **shared.provenance(),
         }

@@ -31,7 +31,6 @@ Writes book/results/uses.json. The VAE of recognition and labels is the model th
 
 import copy
 import math
-import platform
 import time
 import warnings
 from collections.abc import Callable
@@ -304,8 +303,8 @@ def run_parts(script: str, runs: dict[str, Callable[..., Found]], evaluation: di
         start = time.process_time()
         found = runs[name](train, test)
         minutes = round((time.process_time() - start) / 60, 2)
-        origin = {"command": f'python -m experiments.{script} "{name}"', "processor": platform.processor() or "unknown"}
-        found |= {"evaluation": evaluation[name], "cpu_minutes": minutes, **origin, **shared.provenance()}
+        command = f'python -m experiments.{script} "{name}"'
+        found |= {"evaluation": evaluation[name], "cpu_minutes": minutes, "command": command, **shared.provenance()}
         shared.store(file, found, name)
 
 

@@ -5,6 +5,7 @@ with `--resume`, a script passes over the parts that the same code has stored on
 """
 
 import argparse
+import contextlib
 import datetime
 import functools
 import hashlib
@@ -31,17 +32,28 @@ def results(name: str) -> Path:
 
 
 def provenance(device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Return what stands beside every result: threads, device (a GPU by its name), versions, the code, and the date."""
+    """Return what stands beside every result: threads, device, processor, versions, the code, and the date."""
     device = torch.device(device)
     return {
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
+        "processor": processor(),
         "vaelib": vaelib.__version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "code": code(),
         "date": datetime.date.today().isoformat(),
     }
+
+
+@functools.cache
+def processor() -> str:
+    """Return the processor's name, as the system tells it, and the instructions that PyTorch uses of it."""
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        told = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+        name = told[1] if told else name
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 @functools.cache

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from experiments import measure_evidence, measure_mnist, measure_quadrants, measure_uses, shared, train_pretrained
 
@@ -39,6 +40,15 @@ def test_a_part_of_other_code_versions_threads_or_device_is_measured_again(monke
     other = shared.provenance() | {key: "another"}
     missing = {name: value for name, value in shared.provenance().items() if name != key}
     assert chosen(monkeypatch, "--resume", stored={"one": other, "two": missing}) == ["one", "two", "three"]
+
+
+def test_the_processor_is_named_with_the_instructions_that_are_used(monkeypatch):
+    name, _, instructions = shared.processor().rpartition(", ")
+    assert name and instructions == torch.backends.cpu.get_cpu_capability()
+    monkeypatch.setattr(shared, "Path", lambda path: Path("/no/such/file"))  # another system
+    monkeypatch.setattr(shared.platform, "processor", lambda: "")
+    monkeypatch.setattr(shared.platform, "machine", lambda: "arm64")
+    assert shared.processor.__wrapped__() == f"arm64, {instructions}"
 
 
 def test_a_part_is_added_to_what_another_run_has_stored_meanwhile(tmp_path):

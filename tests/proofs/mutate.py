@@ -202,11 +202,16 @@ def _node(context: str) -> str:
 def selected(mutant: Mutant, reached: Reach, source: str, limit: float) -> list[str]:
     """The tests that run the changed lines, the fastest first, as many as fit into half the limit.
 
-    Where only the import runs them (a default value, a decorator), those that run the function around; else all.
+    Where only the import runs them: of a constant of the module those that run a line with its name; of a default value
+    or a decorator those that run the function around; else all.
     """
     lines = range(mutant.line, mutant.end_line + 1)
     tests = set().union(*(reached.tests.get(line, set()) for line in lines))
-    for node in sorted(ast.walk(ast.parse(source)), key=lambda node: -getattr(node, "lineno", 0)):
+    tree = ast.parse(source)
+    if not tests:
+        used = _lines_that_use(_constants_at(mutant.line, tree), tree)
+        tests = set().union(*(reached.tests.get(line, set()) for line in used))
+    for node in sorted(ast.walk(tree), key=lambda node: -getattr(node, "lineno", 0)):
         if not tests and isinstance(node, ast.FunctionDef | ast.ClassDef) and node.end_lineno is not None:
             first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
             if first <= mutant.line <= node.end_lineno:
@@ -220,6 +225,19 @@ def selected(mutant: Mutant, reached: Reach, source: str, limit: float) -> list[
         if total < limit / 2 or not chosen:
             chosen.append(test)
     return chosen
+
+
+def _constants_at(line: int, tree: ast.Module) -> set[str]:
+    """The names that a statement of the module at a line gives a value."""
+    at = [node for node in tree.body if isinstance(node, ast.Assign) and node.lineno <= line <= (node.end_lineno or 0)]
+    names = (name for node in at for target in node.targets for name in ast.walk(target))
+    return {name.id for name in names if isinstance(name, ast.Name)}
+
+
+def _lines_that_use(names: set[str], tree: ast.Module) -> set[int]:
+    """The lines on which a name is read."""
+    read = (node for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load))
+    return {node.lineno for node in read if node.id in names}
 
 
 def run(mutant: Mutant, source: str, tests: list[str], limit: float) -> str:

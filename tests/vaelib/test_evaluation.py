@@ -194,8 +194,9 @@ def test_active_units_are_the_dimensions_whose_mean_moves_with_the_image():
 
 
 def test_the_former_name_of_mean_elbo_is_served_with_a_warning_and_no_other_name_is():
-    with pytest.warns(DeprecationWarning, match="test_elbo is now mean_elbo"):
+    with pytest.warns(DeprecationWarning, match="test_elbo is now mean_elbo") as said:
         assert evaluation.test_elbo is evaluation.mean_elbo
+    assert said[0].filename == __file__  # it points to the line that has the old name
     assert "test_elbo" not in dir(evaluation)
     with pytest.raises(AttributeError, match="has no attribute"):
         evaluation.test_loss  # noqa: B018

@@ -657,12 +657,13 @@ def test_a_pair_of_images_and_conditions_may_be_a_list():
     assert histories[0].validation == histories[1].validation
 
 
-def test_codes_are_asked_of_a_model_that_has_a_distribution_of_them():
+@pytest.mark.parametrize("form", [tuple, lambda q: SimpleNamespace(mu=q.mu, logvar=q.log_var)])
+def test_codes_are_asked_of_a_model_that_has_a_distribution_of_them(form):
     class Pair(VAE):
         def encode(self, x, y=None):
-            return tuple(super().encode(x))
+            return form(super().encode(x))
 
     with pytest.raises(
-        TypeError, match=r"encode_dataset needs a posterior \(mu, log_var\), and Pair.encode returns a tuple"
+        TypeError, match=r"encode_dataset needs a posterior \(mu, log_var\), and Pair.encode returns a (tuple|Simple)"
     ):
         latent.encode_dataset(Pair(16, (8,), 2), images())

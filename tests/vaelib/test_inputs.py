@@ -167,3 +167,11 @@ def test_a_ring_of_no_whole_number_of_points_is_refused(n):
     with pytest.raises(ValueError, match=f"n is {n}: give the number of points, a whole number from 0 on"):
         data.ring(n)
     assert data.ring(0).shape == (0, 2) and data.ring(np.int64(3)).shape == (3, 2)
+
+
+def test_the_config_of_a_model_is_plain_and_says_what_was_given():
+    given = {"likelihood": "gaussian", "sigma": np.float32(0.25)}
+    config = VAE(np.int64(16), (np.int64(8),), 2, **given).config
+    assert config["sigma"] == 0.25 and type(config["sigma"]) is float
+    assert config["hidden_dims"] == [8] and config["data_dim"] == 16 and config["likelihood"] == "gaussian"
+    assert VAE(**config).likelihood.log_sigma.exp().item() == pytest.approx(0.25)

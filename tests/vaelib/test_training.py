@@ -69,6 +69,26 @@ def plain(vae, x, y, step, generator):
     return vae.elbo(x, generator=generator, check=False)
 
 
+@pytest.mark.parametrize("schedule", ["linear", None])
+def test_training_is_the_loop_that_the_book_writes_by_hand(schedule):
+    x, mine, fitted = images(80), model(), model()
+    train(fitted, x, epochs=8, batch_size=16, learning_rate=0.1, schedule=schedule)
+    mine.start_at_mean(x)
+    noise = torch.Generator().manual_seed(0)
+    optimizer = torch.optim.Adam(mine.parameters(), betas=(0.9, 0.99))
+    for epoch in range(8):
+        for i, rows in enumerate(torch.randperm(len(x), generator=torch.Generator().manual_seed(epoch)).split(16)):
+            t, factor = 5 * epoch + i, 1.0
+            if schedule == "linear":
+                factor = min((t + 1) / 4, (40 - t) / 36)
+            optimizer.param_groups[0]["lr"] = 0.1 * factor
+            optimizer.zero_grad()
+            (-mine.elbo(x[rows], generator=noise).elbo.mean()).backward()
+            optimizer.step()
+    for ours, theirs in zip(weights(mine), weights(fitted), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
 def test_training_on_the_digits_raises_the_elbo_of_unseen_digits():
     digits, test = data.load("digits"), data.load("digits", "test")
     vae = VAE(64, (128,), 8)
