@@ -1,156 +1,132 @@
-"""What training left behind: images that are also among those of training, a gap between both, curves that break."""
+"""What training left behind: images unlike those of training, or the same; a gap between both; curves that break."""
 
 import math
-from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
+import numpy as np
 from torch import Tensor
 from torch.nn.modules.dropout import _DropoutNd
 
-from vaelib._case import Case, Finding, ill, well
+from vaelib._case import Case, Finding, found
 from vaelib._run import History
 
 
-def against_training(case: Case, train: Case) -> Finding:
-    """Are the images of training like these, and is the model as good on these as there?"""
-    for name, here, there in _compared_pixels(case.pixels, train.pixels):
-        # Two halves of a data set differ by a few per cent.
-        if not 0.6 <= (abs(here) + 1e-6) / (abs(there) + 1e-6) <= 1.7:
-            return ill("pixels", f"{name} is {here:.3g} here, and {there:.3g} in training: other preprocessing")
-    lead = case.elbo - case.without_code.mean().item()
-    gap, error = train.elbo - case.elbo, math.hypot(case.error, train.error)
-    how = (
-        f"the ELBO is {train.elbo:.2f} nats on images of training, and {case.elbo:.2f} on these: {gap:.2f} +- "
-        f"{error:.2f} more"
-    )
-    # Four tenths of what the model has learnt there, its lead on the mean image, are not true of new images.
-    if gap > max(case.notable, 4 * error, 0.4 * (lead + gap)):
-        return ill("overfitting", f"{how}; its lead on the mean image is {lead:.2f} here")
-    return well("overfitting", how)
-
-
-def _compared_pixels(here: Tensor, there: Tensor) -> list[tuple[str, float, float]]:
-    """Return what is compared of the pixels: name, here, in training."""
-    found = [("the mean pixel", here.mean().item(), there.mean().item())]
-    found += [("the largest pixel", here.max().item(), there.max().item())]
+def preprocessing(here: Tensor, there: Tensor) -> Finding:
+    """Are the images like those of training: not inverted, turned, or on another scale?"""
     grey, grey_there = (((each > each.min()) & (each < each.max())).float().mean().item() for each in (here, there))
-    return found + ([("the share of grey pixels", grey, grey_there)] if min(grey, grey_there) == 0 else [])
-
-
-def overlap(x: Tensor, train: Tensor) -> Finding:
-    """Are there images in both?"""
-    known = {row.tobytes() for row in train.flatten(1).float().cpu().numpy()}
-    twice = sum(row.tobytes() in known for row in x.flatten(1).float().cpu().numpy())
-    copies = 1 - len(known) / len(train)
-    how = (
-        f"{twice} of {len(x)} images are also among the {len(train)} of training, of which {copies:.1%} are there twice"
+    apart = _apart(here, there)
+    text = (
+        f"the mean image and that of training are {apart:.3f} apart, as a share of the variance of images; "
+        f"{grey:.0%} of the pixels are grey, and {grey_there:.0%} in training"
     )
+    # Chance alone gives 1/n for each set, seldom three times that.
+    if apart < 0.02 + 4 * (1 / len(here) + 1 / len(there)) and (grey == 0) == (grey_there == 0):
+        return found("images of training", text)
+    undone = {name: _apart(x, there) for name, x in _turned(here).items()}
+    name = min(undone, key=undone.__getitem__)
+    like = f", as if {name} ({undone[name]:.3f} where that is undone)" if undone[name] < 0.25 * apart else ""
+    return found("pixels", text, f"other images or other preprocessing than in training{like}")
+
+
+def _apart(here: Tensor, there: Tensor) -> float:
+    """Return the squared distance of two mean images, in units of the variance of the images."""
+    variance = 0.5 * (here.var(0).sum() + there.var(0).sum()) + 1e-12
+    return ((here.mean(0) - there.mean(0)).square().sum() / variance).item()
+
+
+def _turned(x: Tensor) -> dict[str, Tensor]:
+    """Return images inverted, and turned where they have rows and columns; rows of pixels may make a square."""
+    side = math.isqrt(x[0].numel())
+    square = x.reshape(len(x), side, side) if x.ndim == 2 and side**2 == x.shape[1] else x
+    turned = {"inverted": 1 - square}
+    if square.ndim > 2:
+        turned |= {"upside down": square.flip(-2), "mirrored": square.flip(-1)}
+    if square.ndim > 2 and square.shape[-1] == square.shape[-2]:
+        turned["transposed"] = square.transpose(-1, -2)
+    return {name: each.reshape(x.shape) for name, each in turned.items()}
+
+
+def overlap(here: Tensor, there: Tensor) -> Finding:
+    """Are there images in both?"""
+    known = {row.tobytes() for row in there.flatten(1).float().cpu().numpy()}
+    twice = sum(row.tobytes() in known for row in here.flatten(1).float().cpu().numpy())
+    copies = 1 - len(known) / len(there)
+    text = f"{twice} of {len(here)} images are among the {len(there)} of training, of which {copies:.1%} are copies"
     # Small images repeat by themselves, here as there; what is more than that, and a hundredth, is no accident.
-    if twice / len(x) > 0.01 + 2 * copies:
-        return ill("overlap", f"{how}: what is measured on them is no test")
-    return well("overlap", how)
+    return found("overlap", text, "this is no test" if twice / len(here) > 0.01 + 2 * copies else None)
 
 
-class Curves(NamedTuple):
-    """The ELBO of each epoch on images of training and, where there are such, on held-out ones."""
+def overfitting(case: Case, train: Case) -> Finding:
+    """Is the model as good on these images as on those of training?"""
+    lead, gap = case.elbo - case.without_code.mean().item(), train.elbo - case.elbo
+    error = math.hypot(case.error, train.error)
+    text = (
+        f"the ELBO is {train.elbo:.2f} nats on images of training, {gap:.2f} +- {error:.2f} more than on these, where "
+        f"it is {lead:.2f} above the log likelihood of the mean image"
+    )
+    # Four tenths of what the model has learned there, its lead on the mean image, are not true of new images.
+    much = gap > max(case.notable, 4 * error, 0.4 * (lead + gap))
+    return found("overfitting", text, "much of what it learned is not true of new images" if much else None)
 
-    train: list[float]
-    validation: list[float]
 
-
-def curves_of(history: Any) -> Curves:
-    """Return the curves of a History, or of a sequence of numbers, or of pairs of them.
+def curves_of(history: Any) -> tuple[list[float], list[float]]:
+    """Return the ELBO of each epoch, on images of training and, where there are such, on held-out ones.
 
     Raises:
         ValueError: for no finished epoch.
     """
     if isinstance(history, History):
-        train, validation = history.elbo or history.train.get("objective", []), history.validation_elbo
+        train, held_out = history.elbo or history.train.get("objective", []), history.validation_elbo
     else:
-        pairs = [each if isinstance(each, tuple | list) else (each,) for each in history]
-        train, validation = [float(each[0]) for each in pairs], [float(each[1]) for each in pairs if len(each) > 1]
+        rows = np.reshape(np.asarray(history, dtype=float), (len(history), -1))
+        train, held_out = rows[:, :1].flatten().tolist(), rows[:, 1:].flatten().tolist()
     if not train:
         raise ValueError("the history holds no finished epoch")
-    return Curves(train, validation)
+    return train, held_out
 
 
-def history(case: Case, curves: Curves, measured: Sequence[float]) -> Finding:
-    """Does what training reported agree with what the model does, and does it go on where it stopped?
+def breaks(case: Case, train: list[float], held_out: list[float]) -> Finding | None:
+    """Is there an epoch after which training was not where it had been?"""
+    if bad := sum(not math.isfinite(each) for each in (*train, *held_out)):
+        return found("history", f"{bad} numbers of the history are none", "NaN or infinite: training ran off")
+    changes = [after - before for before, after in pairwise(train)]
+    for at in range(3, len(changes)):
+        usual = max(map(abs, changes[at - 3 : at]))
+        # The usual change up and down is noise, and what began before is no break, as while the KL is annealed.
+        if changes[at] < -case.notable - 3 * usual:
+            before, after = train[at : at + 2]
+            text = (
+                f"after epoch {at + 1} the ELBO falls from {before:.2f} to {after:.2f} nats, and changed by {usual:.2f}"
+            )
+            return found("history", text, "training did not go on from where it was (a resumed run?), or ran off")
+    return None
+
+
+def end(case: Case, train: list[float], held_out: list[float], measured: float | None) -> Finding:
+    """Does the end of the history, or its best epoch, agree with what the model does?
 
     Args:
-        case: the model.
-        curves: what training reported.
-        measured: the ELBO of the images of training, by the model's own bound and by ours; none where they are unknown.
+        case: the model, on images that training did not see.
+        train: the ELBO of each epoch on images of training.
+        held_out: on others, where there are such.
+        measured: the ELBO of the images of training, or None where it is unknown.
     """
-    curve = [*curves.train, *curves.validation]
-    if not all(map(math.isfinite, curve)):
-        return ill("history", "an ELBO of the history is NaN or infinite: training ran off")
-    found = _fall(case, curves.train) or (_end(case, curves, measured) if case.sound else None)
-    return found or well("history", _told(curves, measured))
-
-
-def _fall(case: Case, curve: list[float]) -> Finding | None:
-    """Look for an epoch after which training was not where it had been."""
-    change = _changes(curve)
-    for at in range(3, len(change)):
-        usual = max(map(abs, change[at - 3 : at]))
-        # The usual change up and down is noise, and what began before is no break, as while the KL is annealed.
-        if change[at] < -case.notable - 3 * usual:
-            return ill(
-                "history",
-                f"the ELBO falls from {curve[at]:.2f} nats in epoch {at + 1} to {curve[at + 1]:.2f} in the next, where "
-                f"it changed by {usual:.2f} at most: training did not go on from where it was (a resumed run?), or ran "
-                "off",
-            )
-    return None
-
-
-def _end(case: Case, curves: Curves, measured: Sequence[float]) -> Finding | None:
-    """Compare the end of the history, and its best epoch, with what the model does on images of training."""
-    last, held_out = curves.train[-1], curves.validation
-    told, lag = _told(curves, measured), max(map(abs, _changes(curves.train)[-3:]), default=abs(last))
-    # The mean over an epoch lags behind its end by about the last changes; with dropout it is another number.
-    near = case.notable / 3 + 2 * lag
-    mine = _nearest(measured, last)
-    if measured and abs(last - mine) > near and not _drops_out(case.model):
-        best = _best(held_out)
-        if best is not None and abs(curves.train[best] - _nearest(measured, curves.train[best])) <= near:
-            return well("history", f"{told}: the weights of epoch {best + 1}, where those images are no test any more")
-        ratio = last / mine
-        less = f": {ratio:.3f} times that, like a sum of {ratio / (ratio - 1):.0f} batches that is divided by one less"
-        return ill(
-            "history", told + (less if 1.002 < ratio < 1.34 else ": another model, or other images, than it tells of")
-        )
-    if held_out and max(held_out) - held_out[-1] > case.notable and case.elbo < max(held_out) - 0.5 * case.notable:
-        return ill("overfitting", f"{told}: these weights are those of the end, and not the best")
-    return None
-
-
-def _changes(curve: list[float]) -> list[float]:
-    return [after - before for before, after in pairwise(curve)]
-
-
-def _best(held_out: list[float]) -> int | None:
-    return held_out.index(max(held_out)) if held_out else None
-
-
-def _told(curves: Curves, measured: Sequence[float]) -> str:
-    last, best = curves.train[-1], _best(curves.validation)
-    told = f"training ended at an ELBO of {last:.2f} nats"
-    told += f", and the model has {_nearest(measured, last):.2f} on these images of training" if measured else ""
-    if best is None:
-        return told
-    held_out = curves.validation
-    return (
-        f"{told}; on held-out images it was {held_out[best]:.2f} at best, after epoch {best + 1}, and "
-        f"{held_out[-1]:.2f} at last"
-    )
-
-
-def _nearest(measured: Sequence[float], wanted: float) -> float:
-    return min(measured, key=lambda each: abs(each - wanted), default=math.nan)
-
-
-def _drops_out(model: Any) -> bool:
-    return any(isinstance(layer, _DropoutNd) and layer.p > 0 for layer in model.modules())
+    last = train[-1]
+    best = held_out.index(max(held_out)) if held_out else len(train) - 1
+    text = f"training ended at an ELBO of {last:.2f} nats"
+    if measured is not None:
+        text += f", and the model has {measured:.2f} on images of training"
+    if held_out:
+        text += f"; on held-out ones {held_out[-1]:.2f}, and at best {held_out[best]:.2f}, after epoch {best + 1}"
+    # The mean over an epoch lags behind its end by about the last changes; dropout makes it another number.
+    lag = max((abs(after - before) for before, after in pairwise(train[-4:])), default=abs(last))
+    exact = measured is not None and not any(isinstance(each, _DropoutNd) for each in case.model.modules())
+    if exact and min(abs(last - measured), abs(train[best] - measured)) > case.notable / 3 + 2 * lag:  # type: ignore[operator]
+        ratio = last / measured  # type: ignore[operator]
+        sums = f"{ratio:.3f} times that, like a sum of {ratio / (ratio - 1):.0f} batches divided by one less"
+        other = "another model, or other images, than it tells of"
+        return found("history", text, sums if 1.002 < ratio < 1.34 else other)
+    if held_out and held_out[best] - max(held_out[-1], case.elbo) > case.notable:
+        return found("overfitting", text, "these weights are those of the end, and not the best")
+    return found("history", text)

@@ -4,7 +4,9 @@
 `elbo`, and then looks at networks, likelihood, codes, data and training. No verdict without its number.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vaelib import _bounds, _draws, _examinations, _histories
-from vaelib._case import Case, Finding, Refused, examples, ill, leaving_no_trace, some
-from vaelib._histories import Curves
-from vaelib._inputs import Array, Images
+from vaelib import _bounds, _draws, _histories
+from vaelib import _examinations as look
+from vaelib._case import Case, Finding, copied, found, leaving_no_trace, some
+from vaelib._inputs import Array, Images, images_and_labels, training_examples
 from vaelib._parts import named
 from vaelib._run import History
 from vaelib.contract import Likelihood, needed
-from vaelib.evaluation import mean_elbo
 from vaelib.networks import check_positive_integer, first_tensor
 
 if TYPE_CHECKING:
@@ -27,16 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Finding", "Report", "diagnose"]
 
-# In this order: what is wrong with the arithmetic explains much of what comes after.
-_LOOKS: tuple[Callable[[Case], Finding | None], ...] = (
-    *(_examinations.pixels, _bounds.steady, _bounds.log_likelihood, _bounds.kl, _bounds.batch, _draws.weights),
-    *(_draws.samples, _examinations.orientation, _examinations.gradients, _examinations.inputs, _examinations.modes),
-    *(_examinations.logits, _examinations.likelihood_sigma, _examinations.posterior, _examinations.collapse),
-    *(_examinations.code, _examinations.condition, _examinations.mean_image, _examinations.reconstruction),
-    *(_examinations.aggregate, _examinations.parts, _examinations.posterior_gap),
-)
-_OF_THE_BOUND = {"batch", "noise", "log likelihood", "KL"}
-_MOST = 5000  # images of training, on which a history is checked
+_FEWEST, _MOST = 16, 5000  # images; of training, on which a history is checked
 
 
 @dataclass(frozen=True)
@@ -116,8 +108,9 @@ def diagnose(
     ``L(theta, phi; x) = 1/L sum_l log p(x|z_l) - KL(q(z|x) || p(z))``, ``z_l = mu + exp(log_var / 2) eps_l``, with
     L = 16 draws for each image and the KL in closed form. Where a term of the model's own ``elbo`` is more than five
     standard errors away, it is compared with what known mistakes would give, and the one that reproduces it is named.
-    Then: importance weights and samples, gradients, untrained parts, logits, sigma, collapse, what the code and the
-    condition are worth, the aggregate posterior ``1/N sum_n q(z|x_n)`` against the prior, and how training went.
+    Then: importance weights and samples, gradients, logits, sigma, collapse, whether the code and the condition are
+    used, the aggregate posterior ``1/N sum_n q(z|x_n)`` against the prior, and how training went. Where the bound is
+    wrong, what supposes it is left out.
 
     A copy of the model is looked at, in eval mode: the model, its mode and gradients and the global generators stay as
     they are. The same noise is drawn at each call. What the model refuses about the images is a finding, too.
@@ -128,10 +121,10 @@ def diagnose(
         data: images ``(N, H, W)``, ``(N, C, H, W)`` or ``(N, D)``, best some that training has not seen, or ImageData,
             whose labels are a CVAE's conditions.
         y: the conditions of a CVAE, ``(N, ...)``.
-        train: the images of training, or a pair of these and their conditions: for overfitting, and images in both.
+        train: the images of training, or a pair of these and their conditions: for overfitting, other preprocessing,
+            and images in both.
         history: from `fit`, or the ELBO of each epoch, alone or in pairs with that of held-out images.
-        likelihood: a name or an object of `vaelib.likelihoods`; without it the model's own, or the one that reproduces
-            the model's numbers.
+        likelihood: p(x|z), a name or an object of `vaelib.likelihoods`, for a model that has none of its own.
         n_images: how many images to take, at random.
         generator: of the noise.
         show: whether to print the report.
@@ -140,7 +133,7 @@ def diagnose(
         a `Report`, its numbers in nats per image.
 
     Raises:
-        TypeError: for a model without these methods, or whose methods return something else, and for no images.
+        TypeError: for a model without these methods or a likelihood, whose methods return something else, or no images.
         ValueError: for fewer than 16 images, another number of conditions, or a history without an epoch.
 
     Source:
@@ -150,50 +143,72 @@ def diagnose(
     needed(model, "encode", "decode", "elbo", by="diagnose")
     check_positive_integer("n_images", n_images)
     curves = None if history is None else _histories.curves_of(history)
+    given = getattr(model, "likelihood", None) if likelihood is None else likelihood
+    if given is None:
+        raise TypeError("diagnose needs p(x|z): likelihood='bernoulli' (decode returns logits), or vaelib.likelihoods")
+    if (n := len(images_and_labels(data)[0])) < _FEWEST:
+        raise ValueError(f"a diagnosis takes at least {_FEWEST} images, and there are {n}: its means would be noise")
     device = first_tensor(model).device
     noise = torch.Generator(device=device).manual_seed(0) if generator is None else generator
-    given = None if likelihood is None else named(likelihood)
     with leaving_no_trace(device):
+        twin = copied(model)
         try:
-            x, conditions = examples(model, data, y)
-            seen = None if train is None else examples(model, *(train if isinstance(train, tuple) else (train, None)))
-        except Refused as reason:
-            report = Report(type(model).__name__, (ill("pixels", f"the model refuses these images: {reason}"),))
+            x, y = training_examples(twin, data, y)
+            pair = train if train is None or isinstance(train, tuple) else (train, None)
+            seen = None if pair is None else training_examples(twin, *pair)
+        except ValueError as reason:
+            report = Report(type(model).__name__, (found("pixels", "the model refuses these images", str(reason)),))
         else:
-            report = _examined(Case(model, *some(x, conditions, n_images), given, noise), x, seen, curves)
+            report = _examined(Case(twin, *some(x, y, n_images), deepcopy(named(given)), noise), x, seen, curves)
     if show:
         print(report)
     return report
 
 
-def _examined(case: Case, x: Tensor, train: tuple[Tensor, Tensor | None] | None, curves: Curves | None) -> Report:
-    """Make one examination after the other, once the bound can be computed and its numbers are numbers."""
+def _examined(case: Case, x: Tensor, train: Any, curves: Any) -> Report:
+    """Make one examination after the other, those of the bound first: much of the rest supposes that it is right."""
     title = f"{type(case.model).__name__}, {len(case.x):,} images of {case.pixels.shape[1]:,} pixels"
     try:
-        case.reported  # noqa: B018
+        case.bound()
     except (ValueError, RuntimeError) as reason:
-        return Report(title, (ill("bound", f"elbo fails on these images: {reason}"),))
-    if (broken := _examinations.numbers(case) or _examinations.range_of_pixels(case)) is not None:
+        return Report(title, (found("bound", "elbo fails on these images", str(reason)),))
+    if (broken := look.numbers(case)) is not None:
         return Report(title, (broken,))
-    found: list[Finding] = []
-    for look in _LOOKS:
-        if (finding := look(case)) is not None:
-            found.append(finding)
-            case.sound = case.sound and not (finding.ill and finding.name in _OF_THE_BOUND)
+    if (data := look.pixels(case)).ill and case.is_bernoulli:
+        return Report(title, (data,))
+    bound = [_bounds.steady(case)]
+    for examination in (_bounds.log_likelihood, _bounds.kl, _bounds.batch):
+        if not any(each is not None and each.ill for each in bound) or examination is _bounds.kl:
+            bound.append(examination(case))
+    sound = not any(each is not None and each.ill for each in bound)
+    rest = [look.gradients, look.inputs, look.modes, look.logits, look.likelihood_sigma, look.posterior, look.code]
+    rest += [look.condition, look.mean_image, look.aggregate, _draws.samples]
+    rest += [_draws.weights, look.parts] if sound else []
+    findings = [data, *bound, *(examination(case) for examination in rest)]
+    if train is not None:
+        findings += [_histories.preprocessing(x, train[0]), _histories.overlap(x, train[0])]
+        findings += [_histories.overfitting(case, case.of(*some(train[0], train[1], len(case.x))))]
+    if curves is not None:
+        measured = None if train is None else case.of(*some(train[0], train[1], _MOST)).elbo
+        findings += [
+            _histories.breaks(case, *curves)
+            or (_histories.end(case, curves[0], curves[1], measured) if sound else None)
+        ]
     terms = f"log likelihood {case.log_likelihood.mean().item():.2f} - KL {case.kl.mean().item():.2f}"
     title = f"{title}: ELBO {case.elbo:.2f} +- {case.error:.2f} nats = {terms}"
-    return Report(title, (*found, *_of_training(case, x, train, curves)), _examinations.pictures(case))
+    return Report(title, tuple(each for each in findings if each is not None), _pictures(case))
 
 
-def _of_training(
-    case: Case, x: Tensor, train: tuple[Tensor, Tensor | None] | None, curves: Curves | None
-) -> list[Finding]:
-    """Compare with the images of training, and with what training reported."""
-    found, measured = [], []
-    if train is not None:
-        found += [_histories.against_training(case, case.with_data(*some(*train, len(case.x))))]
-        found += [_histories.overlap(x, train[0])]
-    if train is not None and curves is not None:
-        there = case.with_data(*some(*train, _MOST))
-        measured = [mean_elbo(case.model, there.x, there.y), there.elbo]
-    return found if curves is None else [*found, _histories.history(case, curves, measured)]
+def _pictures(case: Case) -> dict[str, Any]:
+    """Return what a report draws: KL, mean and standard deviation by latent dimension, images and reconstructions."""
+    mean, covariance = look.moments(case)
+    reconstructions = case.likelihood.mean(case.decode(case.posterior.mu))
+    pairs = torch.cat([case.pixels[:5], reconstructions[:5]]).float().cpu().numpy()
+    side = math.isqrt(case.pixels.shape[1])
+    shape: tuple[int, ...] = tuple(case.x.shape[1:]) if case.x.ndim > 2 else (side, side)
+    if math.prod(shape) != case.pixels.shape[1] or (len(shape) == 3 and shape[0] not in (1, 3)):
+        shape = (1, case.pixels.shape[1])
+    low, high = min(0.0, float(pairs[:5].min())), max(1.0, float(pairs[:5].max()))
+    units = {"kl": case.kl_by_unit.mean(0), "mean": mean, "sd": covariance.diagonal().sqrt()}
+    arrays = {name: each.cpu().numpy() for name, each in units.items()}
+    return arrays | {"pairs": pairs.reshape(len(pairs), *shape).clip(low, high), "low": low, "high": high}
