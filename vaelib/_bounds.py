@@ -229,7 +229,7 @@ def _as_sums(case: Case, theirs: Tensor) -> str:
         return "no mistake known here reproduces it"
     made = "{:.3g} sum mu^2 {:+.3g} sum sigma^2 {:+.3g} sum log sigma^2 {:+.3g}"
     closed = made.format(0.5, 0.5, -0.5, -0.5 * mu.shape[1])
-    return f"it is {made.format(*weights.squeeze(1).tolist())}, and the closed form {closed}"
+    return f"it is {made.format(*(weights.squeeze(1).round(decimals=3) + 0.0).tolist())}, and the closed form {closed}"
 
 
 # The batch

@@ -27,7 +27,8 @@ def numbers(case: Case) -> Finding | None:
     named |= {"mu": case.posterior.mu, "log_var": case.posterior.log_var, "decode": case.decode(case.z[0])}
     bad = {name: int((~tensor.isfinite()).sum()) for name, tensor in named.items()}
     name = max(bad, key=bad.__getitem__)
-    return found("weights", f"{bad[name]} numbers of {name} are none", "NaN or infinite") if bad[name] else None
+    text = f"{bad[name]} of the {named[name].numel()} values of {name} are no numbers"
+    return found("weights", text, "NaN or infinite") if bad[name] else None
 
 
 def pixels(case: Case) -> Finding:

@@ -123,6 +123,7 @@ def end(case: Case, train: list[float], held_out: list[float], measured: float |
     lag = max((abs(after - before) for before, after in pairwise(train[-4:])), default=abs(last))
     exact = measured is not None and not any(isinstance(each, _DropoutNd) for each in case.model.modules())
     if exact and min(abs(last - measured), abs(train[best] - measured)) > case.notable / 3 + 2 * lag:  # type: ignore[operator]
+        # A total that was divided by one batch too few, of four to five hundred, is larger by that ratio.
         ratio = last / measured  # type: ignore[operator]
         sums = f"{ratio:.3f} times that, like a sum of {ratio / (ratio - 1):.0f} batches divided by one less"
         other = "another model, or other images, than it tells of"

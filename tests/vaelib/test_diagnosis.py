@@ -1,7 +1,7 @@
 """The doctor: no illness on models that were made well, each planted bug named, gone when mended, and no side effects.
 
-The models are small and the images few, so that all of it takes seconds. How often the doctor is right on many models
-is measured apart, for chapter 13; here each examination is seen to find what it looks for.
+The models are small and the images few. How often the doctor is right on many models is measured apart, by
+`experiments.measure_doctor`; here each examination is seen to find what it looks for.
 """
 
 import copy
@@ -20,11 +20,11 @@ import torch.nn.functional as F
 from torch import nn
 
 import vaelib
+from vaelib import likelihoods
 from vaelib.contract import ElboTerms, Posterior
 from vaelib.cvae import CVAE
 from vaelib.data import ImageData, binarize, load
 from vaelib.diagnosis import Report, diagnose
-from vaelib.likelihoods import DiscretisedLogistic
 from vaelib.training import fit
 from vaelib.vae import VAE
 
@@ -33,7 +33,7 @@ TRAIN, TEST = load("digits"), load("digits", "test")
 
 def look(model: nn.Module, data=TEST, y=None, **settings) -> Report:
     """A diagnosis on few images, in silence."""
-    return diagnose(model, data, y, **{"n_images": 150, "show": False} | settings)
+    return diagnose(model, data, y, **{"n_images": 120, "show": False} | settings)
 
 
 def names(report: Report) -> list[str]:
@@ -46,6 +46,8 @@ def told(report: Report) -> str:
 
 class Own(nn.Module):
     """A model of a reader's own, plain, right, and with one line for each thing that can be wrong."""
+
+    likelihood = likelihoods.Bernoulli()
 
     def __init__(self, seed: int = 0, latent_dim: int = 6) -> None:
         super().__init__()
@@ -95,7 +97,7 @@ class Own(nn.Module):
 class Gaussian(Own):
     """The same with a Gaussian likelihood of one fixed sigma."""
 
-    sigma = 0.25
+    sigma, likelihood = 0.25, likelihoods.Gaussian(0.25)
 
     def log_likelihood(self, x, mean):
         return torch.distributions.Normal(mean, self.sigma).log_prob(x.flatten(1)).sum(-1)
@@ -109,7 +111,7 @@ class Gaussian(Own):
 def weights(kind: type = Own):
     """The weights of a trained model, and what its training measured."""
     model = kind()
-    history = fit(model, TRAIN, epochs=15, batch_size=64, learning_rate=5e-3, progress=False)
+    history = fit(model, TRAIN, epochs=12, batch_size=64, learning_rate=5e-3, progress=False)
     return model.state_dict(), history
 
 
@@ -123,17 +125,13 @@ def trained(kind: type = Own, base: type = Own, **methods):
 # --- healthy models ---
 
 HEALTHY = {
-    "grey": lambda seed: (VAE(64, (64,), 8, seed=seed), TRAIN, TEST, {}),
-    "binarised": lambda seed: (VAE(64, (64,), 8, seed=seed), bits(TRAIN), bits(TEST), {}),
-    "plane": lambda seed: (VAE(64, (64,), 2, seed=seed, activation="tanh"), TRAIN, TEST, {}),
-    "20 dimensions": lambda seed: (VAE(64, (100,), 20, seed=seed), TRAIN, TEST, {}),
-    "short": lambda seed: (VAE(64, (64,), 8, seed=seed), TRAIN, TEST, {"epochs": 4}),
-    "fixed sigma": lambda seed: (VAE(64, (64,), 8, "gaussian", sigma=0.2, seed=seed), TRAIN, TEST, {}),
-    "learned sigma": lambda seed: (VAE(64, (64,), 8, "gaussian", sigma="learned", seed=seed), TRAIN, TEST, SLOW),
-    "logistic": lambda seed: (VAE(64, (64,), 8, DiscretisedLogistic(17), seed=seed), TRAIN, TEST, {}),
-    "beta 0.5": lambda seed: (VAE(64, (64,), 8, seed=seed), TRAIN, TEST, {"objective": weighted(0.5)}),
-    "conditional": lambda seed: (CVAE(64, 10, (64,), 4, "conditional", seed=seed), TRAIN, TEST, {}),
-    "own": lambda seed: (Own(seed), TRAIN, TEST, {"epochs": 20}),
+    "grey": lambda: (VAE(64, (64,), 8), TRAIN, TEST, {}),
+    "binarised": lambda: (VAE(64, (64,), 8), bits(TRAIN), bits(TEST), {}),
+    "20 dimensions, few epochs": lambda: (VAE(64, (100,), 20), TRAIN, TEST, {"epochs": 4}),
+    "learned sigma": lambda: (VAE(64, (64,), 8, "gaussian", sigma="learned"), TRAIN, TEST, SLOW),
+    "logistic": lambda: (VAE(64, (64,), 8, likelihoods.DiscretisedLogistic(17)), TRAIN, TEST, {}),
+    "beta 0.5": lambda: (VAE(64, (64,), 8), TRAIN, TEST, {"objective": weighted(0.5)}),
+    "conditional": lambda: (CVAE(64, 10, (64,), 4, "conditional"), TRAIN, TEST, {}),
 }
 SLOW = {"epochs": 20, "learning_rate": 5e-3, "batch_size": 64}
 
@@ -148,9 +146,8 @@ def weighted(beta: float):
 
 @pytest.mark.parametrize("kind", HEALTHY)
 def test_a_model_that_was_made_and_trained_well_has_no_illness(kind):
-    seed = list(HEALTHY).index(kind)
-    model, train, test, settings = HEALTHY[kind](seed)
-    history = fit(model, train, seed=seed, progress=False, **{"epochs": 10} | settings)
+    model, train, test, settings = HEALTHY[kind]()
+    history = fit(model, train, progress=False, **{"epochs": 8} | settings)
     assert told(look(model, test, train=train, history=history)) == ""
 
 
@@ -206,7 +203,7 @@ BUGS = {
     "sigmoid in decode": ({"decode": lambda m, z: torch.sigmoid(m.decoder(z))}, "logits: .*sigmoid"),
     "some pixels": ({"log_likelihood": lambda m, x, z: -_bce(m, x, z)[..., 9:].sum(-1)}, "log likelihood: "),
     "z = mu": ({"draw": lambda m, mu, log_var, generator: mu}, "noise: .*set to the mean"),
-    "noise * 0.01": ({"noise": lambda m, mu, g: 0.01 * Own.noise(m, mu, g)}, "noise: .*less than 0.05 times"),
+    "noise * 0.01": ({"noise": lambda m, mu, g: 0.01 * Own.noise(m, mu, g)}, r"noise: .* 0\.0[01] times"),
     "noise * 0.5": ({"noise": lambda m, mu, g: 0.5 * Own.noise(m, mu, g)}, r"noise: .* 0\.(4[5-9]|5[0-5]) times"),
     "exp(log_var)": (
         {"draw": lambda m, mu, log_var, g: mu + log_var.exp() * m.noise(mu, g)},
@@ -216,7 +213,7 @@ BUGS = {
         {"draw": lambda m, mu, log_var, g: mu + log_var * m.noise(mu, g)},
         "noise: .*log_var itself as the standard deviation",
     ),
-    "a seed inside": ({"noise": _one_seed}, "noise: .*the same noise at every call"),
+    "a seed inside": ({"noise": _one_seed}, "noise: .*each call has the same noise"),
     "one noise for all": ({"noise": lambda m, mu, g: torch.randn(mu.shape[-1], generator=g)}, "noise: .*whole batch"),
     "one noise for each": (
         {"noise": lambda m, mu, g: torch.randn(*mu.shape[:-1], 1, generator=g)},
@@ -231,7 +228,7 @@ BUGS = {
     "KL's sign": ({"kl": lambda m, mu, v: -Own.kl(m, mu, v)}, "KL: .*sign"),
     "beta in the KL": ({"kl": lambda m, mu, v: 4 * Own.kl(m, mu, v)}, "KL: .*4 times"),
     "log_var for log sigma": ({"kl": lambda m, mu, v: Own.kl(m, mu, 2 * v)}, "KL: .*read as log sigma"),
-    "only mu^2": ({"kl": lambda m, mu, v: 0.5 * (mu**2).sum(1)}, "KL: .*only the mean"),
+    "only mu^2": ({"kl": lambda m, mu, v: 0.5 * (mu**2).sum(1)}, r"KL: .* 0\.5 sum mu\^2 \+0 sum sigma\^2"),
     "the KL reversed": (
         {"kl": lambda m, mu, v: 0.5 * ((1 + mu**2) / v.exp() - 1 + v).sum(1)},
         "KL: .*wrong way round",
@@ -244,7 +241,10 @@ BUGS = {
     "a KL in one number": ({"elbo": _kl_in_one_number}, "log likelihood: .*mean over the 6 latent"),
     "dropout always on": ({"encode": lambda m, x: Own.encode(m, F.dropout(x, 0.2))}, "batch: .*random"),
     "the batch's mean": ({"encode": _normalised}, "batch: .*influence each other"),
-    "z detached": ({"elbo": _detached}, r"gradients: .*z is detached"),
+    "z detached": (
+        {"elbo": _detached},
+        "gradients: 0 of 4 .* of the encoder .* log likelihood",
+    ),
     "no gradient": ({"elbo": torch.no_grad()(Own.elbo)}, "gradients: .*no_grad"),
     "half of the pixels": (
         {"encode": lambda m, x: Own.encode(m, x.flatten(1) * (torch.arange(64) < 32))},
@@ -261,10 +261,6 @@ BUGS = {
     "a posterior that is a point": (
         {"encode": lambda m, x: Posterior(Own.encode(m, x).mu, Own.encode(m, x).log_var - 20)},
         "posterior: .*a point",
-    ),
-    "sigma 1 for all": (
-        {"encode": lambda m, x: Posterior(Own.encode(m, x).mu, 0.01 * Own.encode(m, x).log_var)},
-        "posterior: .*not learned",
     ),
     "codes far away": (
         {"encode": lambda m, x: Posterior(3 * Own.encode(m, x).mu + 2, Own.encode(m, x).log_var)},
@@ -290,7 +286,7 @@ BUGS = {
     ),
     "timid samples": (
         {"sample": lambda m, n, generator=None: m.decode(0.2 * torch.randn(n, 6, generator=generator)).sigmoid()},
-        "samples: .*0.2 times",
+        r"samples: .*0\.(1[5-9]|2[0-5]) times",
     ),
     "one sample": (
         {
@@ -313,6 +309,7 @@ def test_a_planted_bug_is_named(bug):
     methods, said = BUGS[bug]
     report = look(trained(**methods))
     assert re.search(said, told(report)), told(report) or "no illness"
+    assert all(re.search(r"\d", finding.text) for finding in report.illnesses)  # no verdict without its number
 
 
 GAUSSIAN_BUGS = {
@@ -342,21 +339,25 @@ def test_what_is_forgotten_of_a_gaussian_is_named(bug):
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (TEST.images.flip(1), "orientation: .*upside down"),
-        (TEST.images.transpose(1, 2).contiguous(), "orientation: .*transposed"),
-        (1 - TEST.images, "orientation: .*inverted"),
+        (TEST.images.flip(1), "pixels: .*other preprocessing.*upside down"),
+        (TEST.images.transpose(1, 2).contiguous(), "pixels: .*other preprocessing.*transposed"),
+        (1 - TEST.images, "pixels: .*other preprocessing.*inverted"),
+        (TEST.images.roll(1, 2), "pixels: .*other preprocessing"),
+        (0.5 * TEST.images, "pixels: .*other preprocessing"),
         (TEST.images / 255, "pixels: .*dark"),
         (2 * TEST.images - 1, r"pixels: .*\(x \+ 1\) / 2"),
-        (16 * TEST.images, "pixels: .*divide them by the largest"),
+        (16 * TEST.images, "pixels: .*divide by the largest"),
     ],
 )
 def test_images_that_are_not_those_of_training_are_named(data, said):
-    assert re.search(said, told(look(trained(), data)))
+    assert re.search(said, told(look(trained(), data, train=TRAIN)))
 
 
 def test_what_the_model_refuses_about_the_images_is_the_finding():
     report = look(VAE(64, (16,), 2), 255 * TEST.images)
     assert names(report) == ["pixels"] and "divide by 255" in told(report)
+    few = look(CVAE(64, 10, (8,), 2), TEST.images, TEST.labels[:9])
+    assert names(few) == ["pixels"] and "297 images need 297 conditions y, not 9" in told(few)
     with pytest.raises(ValueError, match="nothing to draw"):
         report.plot()
 
@@ -370,20 +371,20 @@ def test_binary_images_are_no_gaussian_ones():
 @pytest.mark.parametrize(("sigma", "said"), [(1.0, "too large"), (0.01, "too small")])
 def test_a_sigma_that_does_not_fit_what_is_left_is_named(sigma, said):
     model = VAE(64, (64,), 6, "gaussian", sigma=sigma)
-    fit(model, TRAIN, epochs=8, progress=False)
-    assert re.search(f"likelihood sigma: .*{said}", told(look(model)))
+    fit(model, TRAIN, epochs=2, progress=False)
+    assert re.search(f"likelihood sigma: .*sigma is {said}", told(look(model)))
 
 
 def test_collapse_is_named_and_gone_with_a_smaller_beta():
     for beta, collapsed in ((30.0, True), (1.0, False)):
         model = VAE(64, (64,), 6)
-        fit(model, TRAIN, epochs=10, objective=weighted(beta), progress=False)
+        fit(model, TRAIN, epochs=6, objective=weighted(beta), progress=False)
         assert ("collapse" in names(look(model))) is collapsed
 
 
 def test_codes_of_an_autoencoder_lie_anywhere_but_at_the_prior():
     model = VAE(64, (64,), 6)
-    fit(model, TRAIN, epochs=15, objective=weighted(0.0003), progress=False)
+    fit(model, TRAIN, epochs=10, objective=weighted(0.0003), progress=False)
     assert "aggregate posterior" in names(look(model))
 
 
@@ -393,7 +394,7 @@ def test_codes_of_an_autoencoder_lie_anywhere_but_at_the_prior():
 def test_a_part_that_is_as_it_was_before_training_is_named(part, said):
     model = trained()
     getattr(model, part).load_state_dict(getattr(Own(seed=5), part).state_dict())
-    assert said in told(look(model)) and "orientation" not in names(look(model))
+    assert said in told(look(model))
 
 
 def test_dead_relus_and_weights_that_are_no_numbers_are_named():
@@ -402,13 +403,13 @@ def test_dead_relus_and_weights_that_are_no_numbers_are_named():
         dead.encoder[0].bias.fill_(-100)
         broken.decoder[0].weight[0, 0] = math.nan
     assert re.search("gradients: .*(dead ReLUs|never move)", told(look(dead)))
-    assert told(look(broken)).startswith("weights: 1 of the 384 numbers of decoder.0.weight are NaN")
+    assert told(look(broken)).startswith("weights: 1 of the 384 values of decoder.0.weight are no numbers")
 
 
 def test_running_means_that_do_not_fit_are_named_and_others_are_not():
     encoder = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 12))
     model = VAE(64, (64,), 6, encoder=encoder)
-    fit(model, TRAIN, epochs=15, progress=False)
+    fit(model, TRAIN, epochs=8, progress=False)
     assert look(model).illnesses == ()
     encoder[1].running_mean.zero_()
     encoder[1].running_var.fill_(1e-2)
@@ -432,14 +433,15 @@ def test_images_that_are_also_in_training_are_counted():
     assert names(report) == ["overlap"] and f"40 of {len(both)}" in told(report)
 
 
-def test_images_on_another_scale_than_those_of_training_are_named():
-    assert "other preprocessing" in told(look(trained(), TEST.images * 0.5, train=TRAIN))
-    assert "other preprocessing" in told(look(trained(), TEST, train=(TRAIN.images > 0.5).float()))
+def test_images_with_grey_pixels_are_told_from_training_images_without():
+    cut = (TRAIN.images > 0.5).float()
+    assert "other preprocessing" in told(look(trained(), TEST, train=cut))
+    assert "other preprocessing" not in told(look(trained(), (TEST.images > 0.5).float(), train=cut))
 
 
 def test_overfitting_is_a_gap_between_the_elbos():
     model, few = VAE(64, (64,), 8, "gaussian", sigma=0.07), TRAIN.subset(60)
-    fit(model, few, epochs=150, learning_rate=5e-3, progress=False)
+    fit(model, few, epochs=100, learning_rate=5e-3, progress=False)
     assert "overfitting" in names(look(model, TEST, train=few))
 
 
@@ -501,28 +503,24 @@ def test_a_model_that_remembers_its_last_batch_and_draws_from_the_global_generat
 
 def test_images_come_in_every_form_and_a_model_of_pixels_in_rows_and_columns_is_looked_at():
     vae = VAE((1, 8, 8), (64,), 6)
-    fit(vae, TRAIN, epochs=15, progress=False)
+    fit(vae, TRAIN, epochs=8, progress=False)
     images = TEST.images
     forms = (TEST, images, images.numpy(), images.flatten(1), images[:, None].double())
     reports = {str(look(vae, data, n_images=60)) for data in forms}
     assert len(reports) == 1 and "No illness found." in reports.pop()
 
 
-def test_probabilities_are_a_decoders_right_where_the_bound_takes_them_as_such():
-    class Probabilities(Own):
-        def decode(self, z):
-            return torch.sigmoid(self.decoder(z))
+def test_a_likelihood_must_be_known_and_a_bound_of_probabilities_is_not_one_of_logits():
+    def decode(model, z):
+        return torch.sigmoid(model.decoder(z))
 
-        def log_likelihood(self, x, p):
-            return -F.binary_cross_entropy(p, x.flatten(1).expand_as(p), reduction="none").sum(-1)
+    def bound(model, x, p):
+        return -F.binary_cross_entropy(p, x.flatten(1).expand_as(p), reduction="none").sum(-1)
 
-        def sample(self, n, generator=None):
-            return self.decode(torch.randn(n, self.latent_dim, generator=generator))
-
-    report = look(trained(Probabilities))
-    assert report.illnesses == () and "takes them as such" in str(report)
-    named = look(trained(Probabilities), TEST, likelihood="bernoulli")
-    assert "decode returns probabilities" in told(named)
+    assert "decode is to return logits" in told(look(trained(decode=decode, log_likelihood=bound)))
+    with pytest.raises(TypeError, match="likelihood='bernoulli'"):
+        look(trained(likelihood=None))
+    assert look(trained(likelihood=None), likelihood="bernoulli").illnesses == ()
 
 
 def test_a_report_is_printed_once_and_shows_codes_and_images(capsys):
@@ -554,7 +552,6 @@ def test_a_report_is_printed_once_and_shows_codes_and_images(capsys):
         (Own(), TEST, {"n_images": 0}, ValueError, "n_images must be"),
         (Own(), TEST, {"history": []}, ValueError, "no finished epoch"),
         (Own(), TEST, {"likelihood": "poisson"}, ValueError, "unknown likelihood"),
-        (CVAE(64, 10, (8,), 2), TEST.images, {"y": TEST.labels[:9]}, ValueError, "297 images and 9 conditions"),
     ],
 )
 def test_what_can_not_be_looked_at_is_refused_by_name(model, data, settings, error, said):
