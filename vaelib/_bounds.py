@@ -72,12 +72,12 @@ def steady(case: Case) -> Finding | None:
     pairs = {"encode": (first, again), "decode": (case.decode(case.z[0]), case.decode(case.z[0]))}
     for name, (one, two) in pairs.items():
         if (apart := _apart(one, two)) is not None:
-            numbers = f"called twice in eval mode, {name} gives answers that differ by {apart:.2g}"
-            return found("batch", numbers, "something random, such as dropout, is always on")
+            text = f"called twice in eval mode, {name} gives answers that differ by {apart:.2g}"
+            return found("batch", text, "something random, such as dropout, is always on")
     if (apart := _apart(first[:1], alone)) is None:
         return None
-    numbers = f"encoded alone, an image gets a posterior that differs by {apart:.2g} from that within a batch"
-    return found("batch", numbers, "the images of a batch influence each other")
+    text = f"encoded alone, an image gets a posterior that differs by {apart:.2g} from that within a batch"
+    return found("batch", text, "the images of a batch influence each other")
 
 
 def _apart(one: Tensor, two: Tensor) -> float | None:
@@ -93,12 +93,12 @@ def log_likelihood(case: Case) -> Finding:
     """Is the bound's log likelihood that of codes drawn from q(z|x)?"""
     ours, (theirs, _) = case.log_likelihood, case.reported
     which = "ELBO plus our KL" if case.in_one_number else "log likelihood"
-    numbers = f"the bound's {which} is {mean(theirs)} nats, and the log likelihood of codes from q(z|x) {mean(ours)}"
+    text = f"the bound's {which} is {mean(theirs)} nats, and the log likelihood of codes from q(z|x) {mean(ours)}"
     if difference(ours, theirs).is_noise:
-        return found("log likelihood", f"{numbers}; they agree")
+        return found("log likelihood", f"{text}; they agree")
     if (mistake := _not_drawn(case) or first_that_fits(_other_codes(case), theirs)) is not None:
-        return found("noise", numbers, mistake)
-    return found("log likelihood", numbers, first_that_fits(_other_sums(case), theirs) or _as_a_line(ours, theirs))
+        return found("noise", text, mistake)
+    return found("log likelihood", text, first_that_fits(_other_sums(case), theirs) or _as_a_line(ours, theirs))
 
 
 def _not_drawn(case: Case) -> str | None:
@@ -190,11 +190,11 @@ def kl(case: Case) -> Finding | None:
     (_, theirs), ours = case.reported, case.kl.unsqueeze(0)
     if case.in_one_number:
         return None
-    numbers = f"the bound's KL is {mean(theirs)} nats, and in closed form {mean(ours)}"
+    text = f"the bound's KL is {mean(theirs)} nats, and in closed form {mean(ours)}"
     if difference(ours, theirs).is_noise:
-        return found("KL", f"{numbers}; they agree")
+        return found("KL", f"{text}; they agree")
     candidates = ((mistake, each.unsqueeze(0)) for mistake, each in _other_kls(case))
-    return found("KL", numbers, first_that_fits(candidates, theirs) or _as_sums(case, theirs))
+    return found("KL", text, first_that_fits(candidates, theirs) or _as_sums(case, theirs))
 
 
 def _other_kls(case: Case) -> Candidates:
@@ -241,11 +241,9 @@ def batch(case: Case) -> Finding:
     copies = case.rows(spread.argmax().repeat(DRAWS))
     values = torch.stack([copies.bound().log_likelihood for _ in range(4)])
     inside, between, ours = values.std(1).mean().item(), values.mean(1).std().item(), spread.max().item()
-    numbers = (
-        f"the log likelihoods of {DRAWS} copies of an image vary by {inside:.2g} nats, with our draws by {ours:.2g}"
-    )
+    text = f"the log likelihoods of {DRAWS} copies of an image vary by {inside:.2g} nats, with our draws by {ours:.2g}"
     if inside < 1e-3 * ours and between > 1e-2 * ours:
-        return found("noise", numbers, f"one draw serves the whole batch, and the next varies by {between:.2g}")
+        return found("noise", text, f"one draw serves the whole batch, and the next varies by {between:.2g}")
     few = case.rows(slice(DRAWS))
     if few.x.is_floating_point():
         few.x = few.x.clone().requires_grad_(True)
@@ -254,5 +252,5 @@ def batch(case: Case) -> Finding:
             gradient = torch.autograd.grad(bound, few.x, allow_unused=True)[0] if bound.requires_grad else None
         others = 0 if gradient is None else int((gradient.flatten(1) != 0).any(1)[[0, *range(2, len(few.x))]].sum())
         if others:
-            return found("batch", numbers, f"the bound of one depends on other images of its batch ({others} of them)")
-    return found("batch", numbers)
+            return found("batch", text, f"the bound of one depends on other images of its batch ({others} of them)")
+    return found("batch", text)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vaelib._model_checks import global_noise
 from vaelib._objectives import batch_means, objective_of
-from vaelib.contract import ElboTerms, Likelihood, Posterior
+from vaelib.contract import ElboTerms, Likelihood, Posterior, encoded
 from vaelib.distributions import kl_gaussian, standard_normal
 from vaelib.likelihoods import Gaussian
 
@@ -71,16 +71,8 @@ class Case:
         return (self.x,) if self.y is None else (self.x, self.y)
 
     def encode(self) -> Posterior:
-        """Return q(z|x), ``(n, K)`` twice.
-
-        Raises:
-            TypeError: for a model whose encode returns no pair of mean and log variance.
-        """
-        pair = self.model.encode(*self.given)
-        if not isinstance(pair, tuple) or len(pair) != 2:
-            name, kind = type(self.model).__name__, type(pair).__name__
-            raise TypeError(f"diagnose needs a posterior (mu, log_var), and {name}.encode returns a {kind}")
-        return Posterior(*pair)
+        """Return q(z|x), ``(n, K)`` twice; a TypeError for a model whose encode returns something else."""
+        return encoded(self.model, *self.given, by="diagnose")
 
     def decode(self, z: Tensor) -> Tensor:
         """Return what codes ``(n, K)`` decode to, as rows ``(n, D)``.

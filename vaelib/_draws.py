@@ -23,15 +23,15 @@ def weights(case: Case) -> Finding | None:
             continue
         theirs = torch.stack([_called(few, name, *few.given, DRAWS) for _ in range(4)])
         (_, ours), *mistakes = candidates
-        numbers = f"{name} with {DRAWS} samples is {mean(theirs)} nats on average, and ours {mean(ours)}"
+        text = f"{name} with {DRAWS} samples is {mean(theirs)} nats on average, and ours {mean(ours)}"
         if theirs.shape[-1] != len(few.x):
             shape = f"it returns the shape {tuple(theirs.shape[1:])} for {len(few.x)} images, which come last"
-            return found("importance weights", numbers, shape)
+            return found("importance weights", text, shape)
         theirs = theirs.flatten(0, -2)
         if not _same(ours, theirs):
             mistake = next((mistake for mistake, each in mistakes if _same(each, theirs)), None)
-            return found("importance weights", numbers, mistake or "no mistake known here reproduces it")
-        agreeing.append(numbers)
+            return found("importance weights", text, mistake or "no mistake known here reproduces it")
+        agreeing.append(text)
     return found("importance weights", f"{'; '.join(agreeing)}; they agree") if agreeing else None
 
 
@@ -87,13 +87,13 @@ def samples(case: Case) -> Finding | None:
     theirs = _called(case, "sample", n if case.y is None else case.y).reshape(n, -1)
     decoded = case.decode(case.prior.mu + width)
     ours = case.likelihood.mean(decoded)
-    numbers = f"images from sample have a mean of {_looks(theirs)}; decoded draws from the prior of {_looks(ours)}"
+    text = f"images from sample have a mean of {_looks(theirs)}; decoded draws from the prior of {_looks(ours)}"
     if _alike(theirs, ours) or _alike(theirs, case.likelihood.sample(decoded, case.generator)):
-        return found("samples", f"{numbers}; they agree")
+        return found("samples", f"{text}; they agree")
     if bool((theirs == theirs[:1]).all()):
-        return found("samples", numbers, "all of them are the same image, one z serves all")
+        return found("samples", text, "all of them are the same image, one z serves all")
     if _alike(theirs, decoded):
-        return found("samples", numbers, "they are what decode returns, not turned into pixels (logits, by a sigmoid)")
+        return found("samples", text, "they are what decode returns, not turned into pixels (logits, by a sigmoid)")
 
     def images(times: float) -> Tensor:
         return case.likelihood.mean(case.decode(case.prior.mu + times * width))
@@ -101,7 +101,7 @@ def samples(case: Case) -> Finding | None:
     times = scale(lambda each: _deviation(images(each)), _deviation(theirs))
     wide = f"they are like those of codes {times:.2f} times as wide as the prior"
     other = "what is decoded is not drawn from the prior, or not by the same decoder"
-    return found("samples", numbers, wide if _alike(theirs, images(times)) else other)
+    return found("samples", text, wide if _alike(theirs, images(times)) else other)
 
 
 def _deviation(images: Tensor) -> float:

@@ -21,7 +21,7 @@ _STEPS, _RATE = 20, 2e-3
 # Data
 
 
-def numbers(case: Case) -> Finding | None:
+def finite(case: Case) -> Finding | None:
     """Is every weight, and every number that encode and decode return, finite?"""
     named = {**dict(case.model.named_parameters()), **dict(case.model.named_buffers())}
     named |= {"mu": case.posterior.mu, "log_var": case.posterior.log_var, "decode": case.decode(case.z[0])}
@@ -250,14 +250,14 @@ def condition(case: Case) -> Finding | None:
 
 def mean_image(case: Case) -> Finding:
     """Is the model better than one that has no code and paints the mean image?"""
-    baseline, notable = case.without_code.mean().item(), case.notable
+    baseline = case.without_code.mean().item()
     error = case.squared_error(case.decode(case.posterior.mu)).mean().item()
     spread = case.pixels.var(0, unbiased=False).sum().item()
     text = (
         f"the ELBO is {case.elbo:.2f} nats, and the log likelihood of the mean image {baseline:.2f}; the squared error "
         f"of reconstructions is {error:.3g}, and that of the mean image {spread:.3g}"
     )
-    if case.elbo < baseline - notable:
+    if case.elbo < baseline - case.notable:
         return found("mean image", text, f"a model without a code is better by {baseline - case.elbo:.2f} nats")
     # A collapsed model paints the mean image, up to noise.
     return found("mean image", text, "reconstructions are farther away" if error > 1.1 * spread else None)
@@ -284,5 +284,5 @@ def moments(case: Case) -> tuple[Tensor, Tensor]:
     unit = torch.exp(-0.5 * case.prior.log_var)
     both = ((case.posterior.mu - case.prior.mu) * unit, case.sigma * unit)
     centres, widths = (each.flatten(1).cpu().double() for each in both)
-    covariance = torch.cov(centres.T, correction=0).reshape(2 * centres.shape[1:])
+    covariance = torch.cov(centres.T, correction=0).reshape(2 * centres.shape[1:])  # of one dimension it is a number
     return centres.mean(0), covariance + torch.diag(widths.square().mean(0))

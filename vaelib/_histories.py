@@ -121,10 +121,10 @@ def end(case: Case, train: list[float], held_out: list[float], measured: float |
         text += f"; on held-out ones {held_out[-1]:.2f}, and at best {held_out[best]:.2f}, after epoch {best + 1}"
     # The mean over an epoch lags behind its end by about the last changes; dropout makes it another number.
     lag = max((abs(after - before) for before, after in pairwise(train[-4:])), default=abs(last))
-    exact = measured is not None and not any(isinstance(each, _DropoutNd) for each in case.model.modules())
-    if exact and min(abs(last - measured), abs(train[best] - measured)) > case.notable / 3 + 2 * lag:  # type: ignore[operator]
+    near, drops_out = case.notable / 3 + 2 * lag, any(isinstance(each, _DropoutNd) for each in case.model.modules())
+    if measured is not None and not drops_out and min(abs(last - measured), abs(train[best] - measured)) > near:
         # A total that was divided by one batch too few, of four to five hundred, is larger by that ratio.
-        ratio = last / measured  # type: ignore[operator]
+        ratio = last / measured
         sums = f"{ratio:.3f} times that, like a sum of {ratio / (ratio - 1):.0f} batches divided by one less"
         other = "another model, or other images, than it tells of"
         return found("history", text, sums if 1.002 < ratio < 1.34 else other)

@@ -75,8 +75,8 @@ class Report:
             raise ValueError("there is nothing to draw: the diagnosis ended before there were codes")
         if axes is None:
             axes = plt.subplots(1, 3, figsize=(9.6, 2.6), width_ratios=(1, 1, 1.3), layout="constrained")[1]
-        units, spread, images = axes
-        of, order = self.pictures, np.argsort(self.pictures["kl"])[::-1]
+        (units, spread, images), of = axes, self.pictures
+        order = np.argsort(of["kl"])[::-1]
         places = np.arange(1, len(order) + 1)
         units.bar(places, of["kl"][order], color=figures.CLASS_COLOURS[0])
         units.set(xlabel="latent dimension, by KL", ylabel="KL (nats)")
@@ -172,7 +172,7 @@ def _examined(case: Case, x: Tensor, train: Any, curves: Any) -> Report:
         case.bound()
     except (ValueError, RuntimeError) as reason:
         return Report(title, (found("bound", "elbo fails on these images", str(reason)),))
-    if (broken := look.numbers(case)) is not None:
+    if (broken := look.finite(case)) is not None:
         return Report(title, (broken,))
     if (data := look.pixels(case)).ill and case.is_bernoulli:
         return Report(title, (data,))
