@@ -48,8 +48,8 @@ def _same(ours: Tensor, theirs: Tensor) -> bool:
     By ranks (Mann and Whitney), since some weights are a million times others: over all pairs of draws of an image,
     theirs is as often above ours as below.
     """
-    apart = theirs.unsqueeze(1) - ours.unsqueeze(0)
-    above = (apart.sign() * (apart.abs() > 1e-3 + 1e-4 * ours.abs().median())).double().mean((0, 1))
+    apart = theirs.cpu().unsqueeze(1) - ours.cpu().unsqueeze(0)
+    above = (apart.sign() * (apart.abs() > 1e-3 + 1e-4 * ours.abs().median().cpu())).double().mean((0, 1))
     return bool(above.mean().abs() <= 5 * above.std() / math.sqrt(len(above)) + 1e-9)
 
 

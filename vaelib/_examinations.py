@@ -81,7 +81,7 @@ def _reached(total: Tensor, parameters: dict[str, nn.Parameter]) -> dict[str, fl
         for name, each in zip(parameters, every, strict=True)
         if each is not None
     }
-    return {name: each.double().mean().item() for name, each in rows.items() if each.any()}
+    return {name: each.float().mean().item() for name, each in rows.items() if each.any()}
 
 
 def inputs(case: Case) -> Finding | None:
