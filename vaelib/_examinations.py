@@ -54,15 +54,16 @@ def gradients(case: Case) -> Finding:
     other = case.of(case.x, model=deepcopy(case.model).requires_grad_(True))
     with torch.enable_grad():
         bound, own = other.bound(), dict(other.model.named_parameters())
-        whole, by_pixels, by_kl = (_reached(each, own) for each in (bound.elbo, bound.log_likelihood, bound.kl))
+        whole = _moving(bound.elbo, own)
+        by_pixels, by_kl = _reached(bound.log_likelihood, own), _reached(bound.kl, own)
         encoder, decoder = _reached(torch.cat(other.encode(), -1), own), _reached(other.decode(case.z[0]), own)
     if not any(whole.values()):
         return found("gradients", f"0 of {len(own)} parameters get a gradient", "look for no_grad and detach")
     for name, reached in (("log likelihood", by_pixels), ("KL", by_kl)):
-        if encoder and not encoder.keys() & reached.keys() and case.log_likelihood.std(0).mean() > 1e-4:
+        if encoder and not encoder & reached and case.log_likelihood.std(0).mean() > 1e-4:
             text = f"0 of {len(encoder)} parameters of the encoder get a gradient from the {name}"
             return found("gradients", text, "z, or mu and log_var, are detached")
-    if still := [name for name in own if name in encoder | decoder and name not in whole]:
+    if still := sorted(name for name in encoder | decoder if not whole.get(name)):
         text = f"{len(still)} of {len(own)} parameters get a gradient of exactly 0, such as {still[0]}"
         return found("gradients", text, "they never move")
     name = min(whole, key=whole.__getitem__)
@@ -71,17 +72,19 @@ def gradients(case: Case) -> Finding:
     return found("gradients", text, "dead ReLUs" if whole[name] < 0.1 else None)
 
 
-def _reached(total: Tensor, parameters: dict[str, nn.Parameter]) -> dict[str, float]:
-    """Return the parameters that a sum depends on, by name, and of each the share of its rows."""
+def _moving(total: Tensor, parameters: dict[str, nn.Parameter]) -> dict[str, float]:
+    """Return for each parameter in a sum the share of its rows, which are units, that get a gradient."""
     if not total.requires_grad:
         return {}
     every = torch.autograd.grad(total.sum(), list(parameters.values()), retain_graph=True, allow_unused=True)
-    rows = {
-        name: (each != 0).reshape(len(each) if each.ndim > 1 else 1, -1).any(1)
-        for name, each in zip(parameters, every, strict=True)
-        if each is not None
-    }
-    return {name: each.float().mean().item() for name, each in rows.items() if each.any()}
+    moves = {name: each != 0 for name, each in zip(parameters, every, strict=True) if each is not None}
+    rows = {name: each.flatten(1).any(1) if each.ndim > 1 else each.any() for name, each in moves.items()}
+    return {name: each.float().mean().item() for name, each in rows.items()}
+
+
+def _reached(total: Tensor, parameters: dict[str, nn.Parameter]) -> set[str]:
+    """Return the names of the parameters on which a sum depends."""
+    return {name for name, share in _moving(total, parameters).items() if share}
 
 
 def inputs(case: Case) -> Finding | None:

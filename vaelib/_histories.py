@@ -79,7 +79,7 @@ def curves_of(history: Any) -> tuple[list[float], list[float]]:
     if isinstance(history, History):
         train, held_out = history.elbo or history.train.get("objective", []), history.validation_elbo
     else:
-        rows = np.reshape(np.asarray(history, dtype=float), (len(history), -1))
+        rows = np.asarray(history, dtype=float).reshape(len(history) or 1, -1)
         train, held_out = rows[:, :1].flatten().tolist(), rows[:, 1:].flatten().tolist()
     if not train:
         raise ValueError("the history holds no finished epoch")

@@ -457,7 +457,7 @@ def test_a_history_that_is_another_models_breaks_off_or_divides_by_too_little_is
     assert look(trained(), TEST, train=TRAIN, history=curve).illnesses == ()
     for wrong, said in (
         ([each + 3 for each in curve], "another model, or other images"),
-        ([each * 24 / 23 for each in curve], "a sum of 2[2-6] batches that is divided by one less"),
+        ([each * 24 / 23 for each in curve], "a sum of 2[2-6] batches divided by one less"),
         ([*curve, curve[0], *curve[1:]], "did not go on from where it was"),
         ([*curve, math.nan], "NaN"),
     ):
