@@ -220,6 +220,10 @@ BUGS = {
         "noise: .*all latent dimensions",
     ),
     "another's code": ({"draw": _rolled}, "noise: .*another image"),
+    "another's code, unused": (
+        {"draw": _rolled, "decode": lambda m, z: m.decoder(1e-5 * z)},
+        "batch: .*depends on other images",
+    ),
     "a mean over dimensions": ({"kl": lambda m, mu, v: Own.kl(m, mu, v) / 6}, "KL: .*mean over the 6 latent"),
     "a mean over the batch": (
         {"kl": lambda m, mu, v: Own.kl(m, mu, v).mean().expand(len(mu))},
@@ -275,6 +279,10 @@ BUGS = {
     "no log K": (
         {"iwae_bound": lambda m, x, n, generator=None: m.log_weights(x, n, generator).logsumexp(0)},
         "importance weights: .*not subtracted",
+    ),
+    "the wrong axis": (
+        {"iwae_bound": lambda m, x, n, generator=None: m.log_weights(x, n, generator).logsumexp(1)},
+        "importance weights: .*shape",
     ),
     "a mean of log weights": (
         {"iwae_bound": lambda m, x, n, generator=None: m.log_weights(x, n, generator).mean(0)},
