@@ -347,7 +347,7 @@ BUGS["own"] = [
     Bug("iwae without log K", ((IWAE, "return torch.logsumexp(log_w, 0)"),), "importance weights.*not subtracted"),
     Bug("log q forgotten", ((" + log_prior - log_q", " + log_prior"),), "importance weights.*log q"),
     Bug("samples of logits", (_MEANS,), "samples.*not turned into pixels"),
-    Bug("timid samples", ((PRIOR, PRIOR.replace("= ", "= 0.3 * ")),), "samples.*0.[23]. times"),
+    Bug("timid samples", ((PRIOR, PRIOR.replace("= ", "= 0.3 * ")),), r"samples.*0\.(2[5-9]|3[0-5]?) times"),
     Bug("one z for all samples", ((PRIOR, PRIOR.replace("(n, ", "(1, ") + ".expand(n, -1)"),), "samples.*same image"),
     Bug("dropout always on", ((ENCODE, ENCODE.replace("(x)", "(F.dropout(x, 0.2))")),), "batch.*random"),
     Bug("normalised by the batch", ((ENCODE, ENCODE.replace("(x)", "(x - x.mean(0))")),), "batch.*influence"),

@@ -16,7 +16,7 @@ from vaelib._case import DRAWS, Case, Finding, found
 from vaelib.distributions import LOG_2PI
 
 Candidates = Iterator[tuple[str, Tensor]]  # what a mistake is called, and the numbers that it would give, (L, n)
-_FACTORS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 3.0)
+_FACTORS = (0.0, *np.geomspace(0.003, 3, 19).tolist())
 
 
 class Difference(NamedTuple):
@@ -128,7 +128,7 @@ def _other_codes(case: Case) -> Candidates:
     yield "z is the code of another image of the batch", case.scores(case.z.roll(1, 1))
     times = scale(lambda each: _spread(case.scores(mu + each * sigma * eps)), _spread(theirs))
     changed = f"which changes the bound by {(theirs.mean() - case.log_likelihood.mean()).item():+.2f} nats"
-    wide = f"the noise of z is {times:.2f} times as wide as q(z|x) says, {changed}"
+    wide = f"the noise of z is {times:.2g} times as wide as q(z|x) says, {changed}"
     yield wide, case.scores(mu + times * sigma * eps)
 
 

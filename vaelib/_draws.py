@@ -99,7 +99,7 @@ def samples(case: Case) -> Finding | None:
         return case.likelihood.mean(case.decode(case.prior.mu + times * width))
 
     times = scale(lambda each: _deviation(images(each)), _deviation(theirs))
-    wide = f"they are like those of codes {times:.2f} times as wide as the prior"
+    wide = f"they are like those of codes {times:.2g} times as wide as the prior"
     other = "what is decoded is not drawn from the prior, or not by the same decoder"
     return found("samples", text, wide if _alike(theirs, images(times)) else other)
 
