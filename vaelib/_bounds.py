@@ -23,12 +23,14 @@ class Difference(NamedTuple):
     """How two estimates of one quantity differ, ``(L, n)`` each: L draws for each of n images.
 
     ``nats`` is the difference of their means and ``error`` its standard error; ``misfit`` is the mean square of the
-    differences image by image, in units of what the noise of the draws alone would give.
+    differences image by image, in units of what the noise of the draws alone would give; ``spread`` is the ratio of the
+    standard deviations over the draws, theirs to ours.
     """
 
     nats: float
     error: float
     misfit: float
+    spread: float
 
     @property
     def is_noise(self) -> bool:
@@ -46,12 +48,15 @@ def difference(ours: Tensor, theirs: Tensor) -> Difference:
     shared = sum(each.mean(1).var().item() / len(each) for each in drawn)
     apart = theirs.mean(0) - ours.mean(0)
     error = math.sqrt(max(noise / len(apart), shared)) + floor / 5
-    return Difference(apart.mean().item(), error, apart.square().mean().item() / (noise + floor**2))
+    widths = [each.var(0).mean().item() + floor**2 for each in drawn]
+    spread = math.sqrt(widths[1] / widths[0]) if len(widths) == 2 else 1.0
+    return Difference(apart.mean().item(), error, apart.square().mean().item() / (noise + floor**2), spread)
 
 
 def first_that_fits(candidates: Candidates, theirs: Tensor) -> str | None:
-    """Return the first mistake that reproduces their numbers up to noise."""
-    return next((mistake for mistake, numbers in candidates if difference(numbers, theirs).is_noise), None)
+    """Return the first mistake that reproduces their numbers up to noise, and how much their draws vary."""
+    fits = ((mistake, difference(numbers, theirs)) for mistake, numbers in candidates)
+    return next((mistake for mistake, fit in fits if fit.is_noise and 0.7 <= fit.spread <= 1.4), None)
 
 
 def scale(spread: Callable[[float], float], wanted: float) -> float:
@@ -165,7 +170,7 @@ def _other_gaussians(error: Tensor, sigma: float, n_pixels: int) -> Candidates:
     yield "the variance is forgotten: it is minus half the squared error", -error / 2
     yield "the variance is forgotten: it is minus half the squared error, and the constant", -error / 2 - constant
     yield "the variance is forgotten: it is minus the squared error", -error
-    yield f"the variance is forgotten, and the mean taken over the {n_pixels} pixels", -error / n_pixels
+    yield f"the variance is forgotten, and a mean over the {n_pixels} pixels is taken", -error / n_pixels
     yield "the squared error is divided by sigma, and not by its square", -error / (2 * sigma) - width - constant
 
 

@@ -75,7 +75,7 @@ def _warn_of_no_logits(model: Any, decoder: nn.Module) -> None:
     """
     like = next(decoder.parameters(), None)
     width = getattr(model, "latent_dim", 0) + getattr(model, "condition_dim", 0)
-    if like is None or like.is_meta or nn.parameter.is_lazy(like) or not width:
+    if like is None or like.is_meta or nn.parameter.is_lazy(like) or not width or not hasattr(model, "data_shape"):
         return
     codes = _FAR * torch.randn(_CODES, width, generator=torch.Generator().manual_seed(0))
     with evaluating(model), global_noise(like.device):
