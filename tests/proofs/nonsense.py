@@ -91,7 +91,7 @@ def nonsense(value: Any) -> Iterator[Any]:
     elif isinstance(value, float | np.floating):
         yield from (value * 7.3 + 5.1, -value - 1.7, 0.0)
     elif isinstance(value, str):
-        yield value + " nonsense"
+        yield from (value + " nonsense", "")
     elif isinstance(value, torch.Tensor):
         for array in nonsense(value.detach().cpu().numpy()):
             yield torch.as_tensor(array).to(value.dtype)
