@@ -56,7 +56,7 @@ def test_the_first_epoch_of_a_run_comes_out_again():
     model = VAE(784, seed=0, **settings["model"])
     with pytest.raises(FirstEpochIsOverError):
         fit(model, train, objective=objective, seed=0, device="cpu", progress=False, **rates)
-    # Another processor rounds differently, and training amplifies that: the five seeds differ by 1.1 nats, from the other
-    # runs by more than 2.
+    # Another processor rounds differently, and training amplifies that to what another seed does: the five seeds differ
+    # by 1.2 nats, and the runs of other rates and recipes are 2.4 and more away.
     first = [by_epoch[0] for by_epoch in stored["test_by_epoch"]]
-    assert found[0] == pytest.approx(first[0], abs=0.6)
+    assert found[0] == pytest.approx(first[0], abs=1.5)
