@@ -4,7 +4,7 @@ Writes book/results/quadrants.json: of each test image 1, 2 or 3 quadrants are s
 the unseen pixels is measured for a deterministic regressor and for CVAEs with both kinds of prior. Rate and number of
 epochs were compared on 5,000 validation images with one quadrant seen; each model keeps its best epoch on those images,
 and the test images are touched once. Each finished part is written at once, so that a run that stops early loses only
-the part under way; names choose among the parts. With OMP_NUM_THREADS=1 everything takes about 36 minutes.
+the part under way; names choose among the parts. With OMP_NUM_THREADS=1 everything takes about 45 minutes.
 
 The parts "few ..." ask two questions of small models, each of which has its own settings chosen. Question: how many
 nats does a prior network add to the bound, and how far is a CVAE ahead of a regressor? Measure: -ELBO, or exactly
