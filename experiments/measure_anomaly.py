@@ -222,7 +222,10 @@ def together(train: data.ImageData, test: data.ImageData) -> Found:
     """Average over the seeds that are stored, and compare the scores over the digits."""
     stored = shared.read(RESULTS)
     seeds = [seed for seed in SEEDS if f"seed {seed}" in stored]
-    return {**averaged([stored[f"seed {seed}"] for seed in seeds]), "seeds": seeds}
+    parts = [stored[f"seed {seed}"] for seed in seeds]
+    found = averaged(parts)
+    minutes = round(sum(part["cpu_minutes"] for part in parts), 1)
+    return {**found, "summary": [{**each, "cpu_minutes": minutes} for each in found["summary"]], "seeds": seeds}
 
 
 def averaged(parts: list[Found]) -> Found:

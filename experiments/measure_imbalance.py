@@ -60,13 +60,22 @@ LEADS = [
 ]
 # For the index of experiments: a name, and whose lead over whom.
 QUESTIONS = [
-    (
-        "Do drawn eights raise the break-even point where 20 are left?",
-        [("CVAE", "cvae", "raw"), ("balanced", "cvae balanced", "raw"), ("shifted copies", "shifted copies", "raw")],
+    *(
+        (
+            f"Do drawn eights raise the break-even point where {left} are left?",
+            [
+                ("CVAE", "cvae", "raw"),
+                ("balanced", "cvae balanced", "raw"),
+                ("shifted copies", "shifted copies", "raw"),
+            ],
+            share,
+        )
+        for left, share in zip((20, 100), SHARES, strict=True)
     ),
     (
         "What lifts a CVAE's drawings: a filter, drawing every digit, or having seen all eights?",
         [(name, name, "cvae balanced") for name in INTERVENTIONS],
+        SHARES[0],
     ),
 ]
 
@@ -345,15 +354,17 @@ def combine() -> None:
         leads.setdefault("seeds", seeds)
     if not leads:
         return
-    few = f"share {SHARES[0]}"
     minutes = sum(part["cpu_minutes"] for part in parts.values())
     summary = [
         {
             "question": question,
-            "result": ", ".join(f"{name} {{{a} over {b}[{few}][mean]:+.1f}}" for name, a, b in rows) + " points",
-            "error": ", ".join(f"{{{a} over {b}[{few}][se]:.1f}}" for _, a, b in rows) + " (paired, over seeds)",
+            "result": ", ".join(f"{name} {{{a} over {b}[share {share}][mean]:+.1f}}" for name, a, b in rows)
+            + " points",
+            "error": ", ".join(f"{{{a} over {b}[share {share}][se]:.1f}}" for _, a, b in rows)
+            + " (paired, over seeds)",
         }
-        for question, rows in QUESTIONS
+        for question, rows, share in QUESTIONS
+        if f"share {share}" in leads[f"{rows[0][1]} over {rows[0][2]}"]
     ]
     leads |= {
         "summary": summary,

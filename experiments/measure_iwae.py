@@ -197,7 +197,8 @@ def pairs() -> dict[str, tuple[list[str], list[str], str]]:
     for budget, epochs in (("small", 1), ("large", 3)):
         for what, way in (("time", "vae"), ("epochs", "epochs")):
             ours, theirs = ([f"{budget} {each} {seed}" for seed in SEEDS] for each in (way, "iwae"))
-            question = f"VAE minus IWAE after the same {what} ({epochs} epochs of the IWAE): by how much?"
+            many = "1 epoch" if epochs == 1 else f"{epochs} epochs"
+            question = f"VAE minus IWAE after the same {what} ({many} of the IWAE): by how much?"
             found[f"{budget} {what}"] = (ours, theirs, question)
     question = "VAE minus IWAE after half an hour each (540 and 27 epochs): by how much?"
     found["half hour"] = (["shipped vae"], ["shipped iwae"], question)

@@ -697,12 +697,12 @@ def test_a_chapter_that_cannot_have_mnist_is_refused_though_readers_may_fall_bac
     assert not stored(book).exists()
 
 
-def test_the_kernel_gets_two_threads_inline_figures_and_the_data_beside_the_book(book, monkeypatch):
+def test_the_kernel_gets_one_thread_inline_figures_and_the_data_beside_the_book(book, monkeypatch):
     (book.parent / "shared" / "data").mkdir(parents=True)
     monkeypatch.setenv("MPLBACKEND", "pdf")
     environment = execute.kernel_environment(book)
     assert environment["VAELIB_DATA"] == str((book.parent / "shared" / "data").resolve())
-    assert (environment["OMP_NUM_THREADS"], environment["VAELIB_NO_FALLBACK"]) == ("2", "1")
+    assert (environment["OMP_NUM_THREADS"], environment["VAELIB_NO_FALLBACK"]) == ("1", "1")
     assert "MPLBACKEND" not in environment
     monkeypatch.setenv("VAELIB_DATA", "mine")
     assert execute.kernel_environment(book)["VAELIB_DATA"] == str(Path("mine").resolve())

@@ -8,7 +8,7 @@ import torch
 
 from experiments import measure_iwae as tool
 from experiments import shared
-from vaelib import data
+from vaelib import data, evaluation, pretrained
 
 PARTS = shared.read(tool.RESULTS)["parts"]
 
@@ -84,3 +84,12 @@ def test_differences_are_paired_by_seed_and_by_image():
     assert found["by_seed"] == [2, 3] and found["mean"] == 2.5 and found["se"] == 0.5
     # Image by image the mean differences are 3 and 2.
     assert found["se_images"] == 0.5
+
+
+def test_a_stored_bound_of_a_shipped_model_comes_out_again():
+    if "shipped vae" not in PARTS or any(file.state != "verified" for file in data.locate("mnist")):
+        pytest.skip("no stored bound of a shipped model, or MNIST is not at hand")
+    model = pretrained.load(tool.SHIPPED["vae"])
+    found = evaluation.log_evidence(model, tool.images()[2], 50).mean().item()
+    # Other noise: the standard error of L_50, a mean over 200 images, is 0.05 nats.
+    assert found == pytest.approx(PARTS["shipped vae"]["bounds"]["L_50"], abs=0.3)

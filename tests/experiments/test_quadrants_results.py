@@ -48,6 +48,36 @@ def test_every_model_was_trained_with_the_settings_and_kept_at_the_epoch_that_we
             assert all(how[key] == best[key] for key in ("epochs", "learning_rate"))
 
 
+def test_every_small_model_was_compared_with_the_settings_that_were_best_on_held_out_images():
+    few, tunings = STORED["few"], {"tuning": tool.FEW_TRIED, "further tuning": tool.FEW_FURTHER}
+    assert set(few) == {*tunings, *(f"seed {seed}" for seed in tool.FEW_SEEDS)}
+    held_out = {}
+    for name, settings in tunings.items():
+        assert not set(few[name]["seeds"]) & set(tool.FEW_SEEDS)
+        for kind, tried in few[name]["tried"].items():
+            values = [run["validation"] for run in tried]
+            assert [{key: run[key] for key in run if key != "validation"} for run in tried] == settings[kind]
+            assert all(len(each) == len(few[name]["seeds"]) for each in values)
+            held_out.setdefault(kind, []).extend(zip(map(sum, values), settings[kind], strict=True))
+    best = {kind: min(found, key=lambda pair: pair[0])[1] for kind, found in held_out.items()}
+    for seed in tool.FEW_SEEDS:
+        part = few[f"seed {seed}"]
+        assert part["settings"] == best
+        assert part["provenance"]["command"] == f'python -m experiments.measure_quadrants "few seed {seed}"'
+        for more, fewer in (("standard, more weights", "conditional"), ("standard", "conditional, fewer weights")):
+            assert part["weights"][more] == pytest.approx(part["weights"][fewer], rel=0.005)
+
+
+def test_a_stored_point_of_the_small_models_comes_out_again():
+    if any(file.state != "verified" for file in data.locate("mnist")):
+        pytest.skip("MNIST is not at hand")
+    found = STORED["few"]["seed 0"]
+    model, _ = tool.few("regressor", found["settings"]["regressor"], 0, data.load("mnist"))
+    again = tool.loss(model, *tool.split(data.load("mnist", "test").images, 1))
+    # Another processor rounds differently, and training amplifies that; seeds differ by more than a nat.
+    assert again == pytest.approx(found["test"]["regressor"], abs=0.3)
+
+
 def test_the_stored_estimates_stand_in_the_order_that_theory_gives():
     for name, cell in STORED["cells"].items():
         found = cell["test"]
@@ -137,6 +167,28 @@ def test_parts_are_stored_one_by_one_and_an_unknown_one_is_refused(monkeypatch, 
     monkeypatch.setattr(sys, "argv", ["measure_quadrants.py", "nn 4"])
     with pytest.raises(SystemExit, match="no such part: nn 4"):
         tool.main()
+
+
+def test_small_models_are_tuned_and_then_compared_with_what_was_chosen(monkeypatch, tmp_path):
+    monkeypatch.setattr(tool, "RESULTS", tmp_path / "quadrants.json")
+    monkeypatch.setattr(tool.data, "load", lambda name, split="train": DIGITS[split])
+    monkeypatch.setattr(tool.data, "train_validation_split", lambda images, n, seed: (images, images))
+    monkeypatch.setattr(tool, "FEW", {"images": 150, "held_out": 50, "epochs": 2, "latent_dim": 2})
+    for name in ("FEW_TRIED", "FEW_FURTHER"):
+        monkeypatch.setattr(tool, name, {kind: some[:2] for kind, some in getattr(tool, name).items()})
+    monkeypatch.setattr(sys, "argv", ["measure_quadrants.py", "few tuning", "few further tuning", "few seed 3"])
+    tool.main()
+    stored = shared.read(tool.RESULTS)["few"]
+    chosen = stored["seed 3"]["settings"]
+    for kind, first in stored["tuning"]["tried"].items():
+        tried = first + stored["further tuning"]["tried"].get(kind, [])
+        best = min(tried, key=lambda run: sum(run["validation"]))
+        assert chosen[kind] == {key: best[key] for key in chosen[kind]}
+    assert set(stored["seed 3"]["test"]) == set(tool.FEW_TRIED)
+    # Drawn with the same seed, the held-out images are none that the model learned from.
+    model, value = tool.few("regressor", chosen["regressor"], 3, DIGITS["train"])
+    rows = torch.randperm(200, generator=torch.Generator().manual_seed(3))[150:]
+    assert value == tool.loss(model, *tool.split(DIGITS["train"].images[rows], 1))
 
 
 DIGITS = {split: data.load("digits", split).subset(torch.arange(200)) for split in ("train", "test")}
