@@ -6,13 +6,12 @@ models of the digits and measured on others.
 """
 
 import math
-from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from vaelib._case import Case, Finding, found
+from vaelib._case import Case, Finding, copied, found
 
 # With these steps of Adam a part of the model is tried: has it still something to learn?
 _STEPS, _RATE = 20, 2e-3
@@ -26,9 +25,10 @@ def finite(case: Case) -> Finding | None:
     named = {**dict(case.model.named_parameters()), **dict(case.model.named_buffers())}
     named |= {"mu": case.posterior.mu, "log_var": case.posterior.log_var, "decode": case.decode(case.z[0])}
     bad = {name: int((~tensor.isfinite()).sum()) for name, tensor in named.items()}
-    name = max(bad, key=bad.__getitem__)
+    if (name := next((name for name in bad if bad[name]), None)) is None:  # weights first: outputs follow from them
+        return None
     text = f"{bad[name]} of the {named[name].numel()} values of {name} are no numbers"
-    return found("weights", text, "NaN or infinite") if bad[name] else None
+    return found("weights", text, "NaN or infinite")
 
 
 def pixels(case: Case) -> Finding:
@@ -51,7 +51,7 @@ def pixels(case: Case) -> Finding:
 
 def gradients(case: Case) -> Finding:
     """Does training reach every part? Gradients of both terms of the bound."""
-    other = case.of(case.x, model=deepcopy(case.model).requires_grad_(True))
+    other = case.of(case.x, model=copied(case.model).requires_grad_(True))
     with torch.enable_grad():
         bound, own = other.bound(), dict(other.model.named_parameters())
         whole = _moving(bound.elbo, own)
@@ -107,7 +107,7 @@ def modes(case: Case) -> Finding | None:
     """Is the model much worse in eval mode than in train mode? Then running means do not fit."""
     if not any(isinstance(layer, _BatchNorm) for layer in case.model.modules()):
         return None
-    training = case.of(case.x, model=deepcopy(case.model).train()).elbo
+    training = case.of(case.x, model=copied(case.model).train()).elbo
     text = f"the ELBO is {case.elbo:.2f} nats in eval mode, and {training:.2f} in train mode"
     worse = training > case.elbo + case.notable
     return found("modes", text, "the running means of BatchNorm do not fit the images" if worse else None)
@@ -128,7 +128,7 @@ def parts(case: Case) -> Finding | None:
 
 def _gain(case: Case, part: str) -> float:
     """Train a copy of one part, and return by how much the ELBO of images that it did not see rises."""
-    half, model = len(case.x) // 2, deepcopy(case.model).requires_grad_(True)
+    half, model = len(case.x) // 2, copied(case.model).requires_grad_(True)
     seen, unseen = case.rows(slice(half), model), case.rows(slice(half, None), model)
     own = dict(model.named_parameters())
     with torch.enable_grad():
@@ -223,9 +223,10 @@ def code(case: Case) -> Finding:
         f"of another image costs {loss:.2f} nats of log likelihood"
     )
     if active == 0:
-        # Training gives up a KL that buys nothing, within a few steps.
-        idle = ", and is not even the prior: was the encoder trained?" if total > 0.05 else ""
-        return found("collapse", text, f"q(z|x) is the same for every image, and the code says nothing{idle}")
+        # Training gives up a KL without a use within a few steps, and uses the code only later.
+        idle = ", and is not even the prior: was the encoder trained?"
+        early = idle if total > 0.05 else "; training that has only begun looks the same"
+        return found("collapse", text, f"q(z|x) is the same for every image, and the code says nothing{early}")
     # Worth less than a fifth of its KL. A collapsed code has none.
     unused = total > 0.5 and loss < 0.2 * total
     return found("code", text, "the decoder hardly uses what the encoder says" if unused else None)

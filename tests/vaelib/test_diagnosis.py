@@ -127,7 +127,7 @@ def trained(kind: type = Own, base: type = Own, **methods):
 HEALTHY = {
     "grey": lambda: (VAE(64, (64,), 8), TRAIN, TEST, {}),
     "binarised": lambda: (VAE(64, (64,), 8), bits(TRAIN), bits(TEST), {}),
-    "20 dimensions, few epochs": lambda: (VAE(64, (100,), 20), TRAIN, TEST, {"epochs": 4}),
+    "20 dimensions": lambda: (VAE(64, (100,), 20), TRAIN, TEST, {}),
     "learned sigma": lambda: (VAE(64, (64,), 8, "gaussian", sigma="learned"), TRAIN, TEST, SLOW),
     "logistic": lambda: (VAE(64, (64,), 8, likelihoods.DiscretisedLogistic(17)), TRAIN, TEST, {}),
     "beta 0.5": lambda: (VAE(64, (64,), 8), TRAIN, TEST, {"objective": weighted(0.5)}),
