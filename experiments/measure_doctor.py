@@ -12,6 +12,8 @@ Rivals: the ELBO alone, with more help than a reader has: the model's own bound 
   program without the bug, with the same seed. It notices a bug where both differ by more than 1 nat or the bound is
   no number. For bugs of this program only, since no other has such a twin. Both look at the same images.
 Yes or no: the cause of at least 9 of 10 published mistakes, and at most one false alarm in 60.
+Added later: after a first run of "published" with seeds 2 to 4 the doctor was changed (where several mistakes give the
+  numbers of a bound, it names them all), so those seeds were replaced by new ones.
 
 Writes book/results/doctor.json.
 """
@@ -41,7 +43,7 @@ from vaelib.training import fit
 from vaelib.vae import VAE
 
 RESULTS = shared.results("doctor")
-SEEDS = {"published": [2, 3, 4], "own": [2, 3], "unseen 1": [5, 6, 7], "unseen 2": [2, 3], "unseen 3": [2, 3, 4]}
+SEEDS = {"published": [12, 13, 14], "own": [2, 3], "unseen 1": [5, 6, 7], "unseen 2": [2, 3], "unseen 3": [2, 3, 4]}
 HEALTHY_SEEDS = [10, 11, 12, 13]
 NOTICED = 1.0  # nats from the honest twin, at which the rival notices a bug
 

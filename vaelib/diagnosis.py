@@ -107,7 +107,7 @@ def diagnose(
     First the bound is computed again, from ``encode`` and ``decode`` alone:
     ``L(theta, phi; x) = 1/L sum_l log p(x|z_l) - KL(q(z|x) || p(z))``, ``z_l = mu + exp(log_var / 2) eps_l``, with
     L = 16 draws for each image and the KL in closed form. Where a term of the model's own ``elbo`` is more than five
-    standard errors away, it is compared with what known mistakes would give, and the one that reproduces it is named.
+    standard errors away, it is compared with what known mistakes would give, and what reproduces it is named.
     Then: importance weights and samples, gradients, logits, sigma, collapse, whether the code and the condition are
     used, the aggregate posterior ``1/N sum_n q(z|x_n)`` against the prior, and how training went. Where the bound is
     wrong, what supposes it is left out.
