@@ -122,7 +122,7 @@ class CVAE(LatentVariableModel):
             images and conditions as for `elbo` -> ``(n_samples, batch)``, in nats.
 
         Source:
-            Sohn et al. (2015), section 4.2; chapters 10 and 12.
+            Sohn et al. (2015), section 4.1; chapters 10 and 12.
         """
         return self._log_weights(x, y, n_samples, generator, check, proposal)
 
