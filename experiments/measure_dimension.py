@@ -325,7 +325,7 @@ def main() -> None:
         parts = record["parts"]
         minutes = round(sum(part["cpu_minutes"] for part in parts.values()), 1)
         record |= {"cpu_minutes": minutes, "differences": differences(parts), "spread": spread(parts)}
-        if parts.keys() == set(PARTS):
+        if parts.keys() >= {*map(str, DIMENSIONS), str(MOST)}:  # those of the summary
             record |= {"summary": SUMMARY, "command": "python -m experiments.measure_dimension"}
         shared.write(RESULTS, record)
 
