@@ -379,6 +379,10 @@ BUGS = {
         },
         "samples: .*the same image",
     ),
+    "samples shifted by a pixel": (
+        {"sample": lambda m, n, generator=None: Own.sample(m, n, generator).view(n, 8, 8).roll(1, 2).flatten(1)},
+        "samples: .*not by the same decoder",
+    ),
 }
 
 
@@ -644,6 +648,13 @@ def test_a_diagnosis_leaves_model_and_generators_as_they_were_and_draws_the_same
     assert all(torch.equal(one, parameter.grad) for one, parameter in zip(gradients, model.parameters(), strict=True))
     assert modes == [layer.training for layer in model.modules()]
     assert torch.equal(noise, torch.get_rng_state()) and states[1] == random.getstate()
+    assert (states[0] == np.random.get_state()[1]).all()
+
+    class DrawsByNumPy(Own):
+        def noise(self, mu, generator):
+            return torch.from_numpy(np.random.standard_normal(mu.shape)).to(mu)
+
+    assert look(trained(DrawsByNumPy)).illnesses == ()
     assert (states[0] == np.random.get_state()[1]).all()
 
 
