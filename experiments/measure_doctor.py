@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from scipy.stats import beta as beta_distribution
 from torch import Tensor, nn
 
 from experiments import shared
@@ -594,16 +595,22 @@ def healthy() -> Found:
         found = [examined(make(seed)) for seed in HEALTHY_SEEDS]
         alarms[name] = sum(map(bool, found))
         print(f"{alarms[name]} of {len(found)} {name}", *itertools.chain(*found), sep="\n           ", flush=True)
+    runs, total = len(HEALTHY) * len(HEALTHY_SEEDS), sum(alarms.values())
+    ends = (
+        (beta_distribution.ppf(0.025, total, runs - total + 1) if total else 0.0),
+        beta_distribution.ppf(0.975, total + 1, runs - total),
+    )
     return {
         "seeds": HEALTHY_SEEDS,
-        "runs": len(HEALTHY) * len(HEALTHY_SEEDS),
-        "false_alarms": sum(alarms.values()),
+        "runs": runs,
+        "false_alarms": total,
+        "interval": [round(float(end), 4) for end in ends],
         "kinds": alarms,
         "summary": [
             {
                 "question": "How often does diagnose find an illness in a healthy model?",
                 "result": "{false_alarms} of {runs} runs",
-                "error": "counts",
+                "error": "95% interval {interval[0]:.1%} to {interval[1]:.1%} (Clopper and Pearson)",
             }
         ],
     }
