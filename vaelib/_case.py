@@ -12,13 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vaelib._inputs import naming_types
 from vaelib._model_checks import global_noise
 from vaelib._objectives import batch_means, objective_of
-from vaelib.contract import ElboTerms, Likelihood, Posterior, encoded
+from vaelib.contract import ElboTerms, Likelihood, Posterior
 from vaelib.distributions import kl_gaussian, standard_normal
 from vaelib.likelihoods import Gaussian
 
 DRAWS = 16  # of z for each image
+FEWEST = 16  # images, of fewer means are noise
+FAILURES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)  # of a method
 
 
 class Finding(NamedTuple):
@@ -27,6 +30,12 @@ class Finding(NamedTuple):
     name: str
     ill: bool
     text: str
+
+
+def in_short(reason: Exception) -> str:
+    """Return what an exception says in one line that is not too long, since some show a whole tensor."""
+    text = " ".join(str(reason).split())
+    return text if len(text) <= 300 else f"{text[:300]} ..."
 
 
 def found(name: str, numbers: str, illness: str | None = None) -> Finding:
@@ -71,8 +80,23 @@ class Case:
         return (self.x,) if self.y is None else (self.x, self.y)
 
     def encode(self) -> Posterior:
-        """Return q(z|x), ``(n, K)`` twice; a TypeError for a model whose encode returns something else."""
-        return encoded(self.model, *self.given, by="diagnose")
+        """Return q(z|x), ``(n, K)`` twice, of an encode that returns mu and log_var, in a `Posterior` or as a pair.
+
+        Raises:
+            TypeError: for a model whose encode returns something else, or two shapes.
+        """
+        given = self.model.encode(*self.given)
+        if hasattr(given, "mu") and hasattr(given, "log_var"):
+            given = given.mu, given.log_var
+        pair = given if isinstance(given, tuple | list) else ()
+        what = [str(tuple(each.shape)) if isinstance(each, Tensor) else type(each).__name__ for each in pair]
+        if len(pair) != 2 or what[0] != what[1] or pair[0].ndim < 2 or len(pair[0]) != len(self.x):
+            returned = f"a {type(given).__name__}" + (f" of {', '.join(what)}" if what else "")
+            raise TypeError(
+                f"{type(self.model).__name__}.encode returns {returned}: diagnose needs a posterior, Posterior(mu, "
+                f"log_var), both (batch, latent dimensions)"
+            )
+        return Posterior(*pair)
 
     def decode(self, z: Tensor) -> Tensor:
         """Return what codes ``(n, K)`` decode to, as rows ``(n, D)``.
@@ -81,16 +105,24 @@ class Case:
             TypeError: for another number of values than the images have pixels.
         """
         decoded = self.model.decode(z, *self.given[1:])
-        if decoded.numel() != len(z) * self.pixels.shape[1]:
+        if not isinstance(decoded, Tensor) or decoded.numel() != len(z) * self.pixels.shape[1]:
+            tensor = isinstance(decoded, Tensor)
+            what = f"shape {tuple(decoded.shape)}" if tensor else f"a {type(decoded).__name__}"
             raise TypeError(
-                f"{type(self.model).__name__}.decode returns shape {tuple(decoded.shape)} for {len(z)} codes: diagnose "
-                f"needs one number for each of {self.pixels.shape[1]} pixels, logits (Bernoulli) or means"
+                f"{type(self.model).__name__}.decode returns {what} for {len(z)} codes: diagnose needs a tensor with "
+                f"one number for each of {self.pixels.shape[1]} pixels, logits (Bernoulli) or means"
             )
         return decoded.reshape(len(z), -1)
 
     def bound(self) -> ElboTerms:
         """Return the model's own bound; of one in a single number the log likelihood is what our KL leaves of it."""
-        terms = objective_of(self.model)(self.model, self.x, self.y, 0, self.generator)
+        with naming_types(self.x):
+            terms = objective_of(self.model)(self.model, self.x, self.y, 0, self.generator)
+        if not isinstance(terms, ElboTerms | Tensor):
+            raise TypeError(
+                f"{type(self.model).__name__}.elbo returns a {type(terms).__name__}: diagnose needs ElboTerms("
+                "log_likelihood, kl), or a tensor with the bound of each image, (batch,)"
+            )
         with torch.no_grad():
             batch_means(terms, self.x)  # which says what is wrong with shapes and types
         self.in_one_number = not isinstance(terms, ElboTerms)
@@ -109,10 +141,15 @@ class Case:
         """q(z|x), ``(n, K)`` twice."""
         return self.encode()
 
+    @property
+    def has_prior(self) -> bool:
+        """Whether the model has a prior of its own, p(z|y)."""
+        return self.y is not None and callable(getattr(self.model, "prior", None))
+
     @cached_property
     def prior(self) -> Posterior:
         """p(z), or p(z|y): the standard one unless the model has a method of that name and conditions."""
-        if self.y is not None and callable(getattr(self.model, "prior", None)):
+        if self.has_prior:
             return Posterior(*self.model.prior(self.y))
         return Posterior(*torch.zeros_like(torch.stack(tuple(self.posterior))))
 
@@ -217,6 +254,44 @@ def leaving_no_trace(device: torch.device) -> Iterator[None]:
             yield
         finally:
             np.random.set_state(state)
+
+
+def paired(train: Any) -> tuple[Any, Any] | None:
+    """Return the images of training and their conditions.
+
+    Raises:
+        ValueError: for more or less than a pair.
+    """
+    if train is None or not isinstance(train, tuple):
+        return None if train is None else (train, None)
+    if len(train) != 2:
+        raise ValueError(f"train has {len(train)} parts: give images, or a pair (images, conditions)")
+    return train
+
+
+def enough(images: Tensor, what: str, n_images: int = FEWEST) -> None:
+    """Refuse too few images, or what has no shape of images.
+
+    Raises:
+        ValueError: for either.
+    """
+    if (n := min(len(images), n_images)) < FEWEST:
+        raise ValueError(
+            f"a diagnosis takes at least {FEWEST} images{what}, and there are {n}: its means would be noise"
+        )
+    if images.ndim < 2:
+        raise ValueError(f"images{what} have shape {tuple(images.shape)}: give (N, D), (N, H, W) or (N, C, H, W)")
+
+
+def like(x: Tensor, train: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return images of training in the shape of those that are looked at.
+
+    Raises:
+        ValueError: where they have another number of pixels.
+    """
+    if train[0].numel() != x[0].numel():
+        raise ValueError(f"they have shape {tuple(x.shape[1:])}, and those of training {tuple(train.shape[1:])}")
+    return train.reshape(len(train), *x.shape[1:]), y
 
 
 def some(x: Tensor, y: Tensor | None, n_images: int) -> tuple[Tensor, Tensor | None]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vaelib._bounds import Candidates, mean, scale
-from vaelib._case import DRAWS, Case, Finding, found
+from vaelib._case import DRAWS, FAILURES, Case, Finding, found, in_short
 from vaelib.distributions import LOG_2PI, gaussian_log_prob
 
 _CODES, _FEW = 6 * DRAWS, 100  # codes for each of the first images
@@ -21,12 +21,17 @@ def weights(case: Case) -> Finding | None:
     for name, candidates in (("log_weights", log_weights), ("iwae_bound", _bounds(log_weights[0][1]))):
         if not hasattr(case.model, name):
             continue
-        theirs = torch.stack([_called(few, name, *few.given, DRAWS) for _ in range(4)])
+        try:
+            theirs = torch.stack([_called(few, name, *few.given, DRAWS) for _ in range(4)])
+        except FAILURES as reason:
+            return _failed("importance weights", f"{name}(x, {DRAWS})", reason)
         (_, ours), *mistakes = candidates
         text = f"{name} with {DRAWS} samples is {mean(theirs)} nats on average, and ours {mean(ours)}"
         if theirs.shape[-1] != len(few.x):
             shape = f"it returns the shape {tuple(theirs.shape[1:])} for {len(few.x)} images, which come last"
             return found("importance weights", text, shape)
+        if bad := int((~theirs.isfinite()).sum()):
+            return found("importance weights", f"{text}; {bad} of {theirs.numel()} are no numbers", "NaN or infinite")
         theirs = theirs.flatten(0, -2)
         if not _same(ours, theirs):
             mistake = next((mistake for mistake, each in mistakes if _same(each, theirs)), None)
@@ -40,6 +45,11 @@ def _called(case: Case, name: str, *given: Any) -> Tensor:
     method = getattr(case.model, name)
     takes = "generator" in inspect.signature(method).parameters
     return method(*given, **({"generator": case.generator} if takes else {}))
+
+
+def _failed(name: str, called: str, reason: Exception) -> Finding:
+    """Return what is said of a method that fails; one that takes something else is no illness."""
+    return found(name, f"{called} fails: {in_short(reason)}", None if isinstance(reason, TypeError) else "it is broken")
 
 
 def _same(ours: Tensor, theirs: Tensor) -> bool:
@@ -84,7 +94,13 @@ def samples(case: Case) -> Finding | None:
     n, width = len(case.x), torch.exp(0.5 * case.prior.log_var) * case.eps[0]
     if not hasattr(case.model, "sample"):
         return None
-    theirs = _called(case, "sample", n if case.y is None else case.y).reshape(n, -1)
+    try:
+        theirs = torch.as_tensor(_called(case, "sample", n if case.y is None else case.y)).to(case.pixels)
+        if theirs.numel() != case.pixels.numel():
+            raise ValueError(f"of {n} images of {case.pixels.shape[1]} pixels it returns {tuple(theirs.shape)}")
+    except FAILURES as reason:
+        return _failed("samples", f"sample({n if case.y is None else 'y'})", reason)
+    theirs = theirs.reshape(n, -1)
     decoded = case.decode(case.prior.mu + width)
     ours = case.likelihood.mean(decoded)
     text = f"images from sample have a mean of {_looks(theirs)}; decoded draws from the prior of {_looks(ours)}"

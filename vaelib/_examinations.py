@@ -23,12 +23,17 @@ _STEPS, _RATE = 20, 2e-3
 def finite(case: Case) -> Finding | None:
     """Is every weight, and every number that encode and decode return, finite?"""
     named = {**dict(case.model.named_parameters()), **dict(case.model.named_buffers())}
+    weights = set(named)
     named |= {"mu": case.posterior.mu, "log_var": case.posterior.log_var, "decode": case.decode(case.z[0])}
+    if bool(case.kl.isfinite().all()):  # else it is the posterior that runs to infinity, and is named there
+        log_likelihood, kl = case.reported
+        named |= {"elbo": log_likelihood} if case.in_one_number else {"elbo's log likelihood": log_likelihood}
+        named |= {"elbo's KL": kl}
     bad = {name: int((~tensor.isfinite()).sum()) for name, tensor in named.items()}
     if (name := next((name for name in bad if bad[name]), None)) is None:  # weights first: outputs follow from them
         return None
     text = f"{bad[name]} of the {named[name].numel()} values of {name} are no numbers"
-    return found("weights", text, "NaN or infinite")
+    return found("weights" if name in weights else "bound", text, "NaN or infinite")
 
 
 def pixels(case: Case) -> Finding:
@@ -60,6 +65,8 @@ def gradients(case: Case) -> Finding:
     if not any(whole.values()):
         return found("gradients", f"0 of {len(own)} parameters get a gradient", "look for no_grad and detach")
     for name, reached in (("log likelihood", by_pixels), ("KL", by_kl)):
+        if name == "KL" and not bound.kl.any():
+            continue  # that it is missing was said where it was compared
         if encoder and not encoder & reached and case.log_likelihood.std(0).mean() > 1e-4:
             text = f"0 of {len(encoder)} parameters of the encoder get a gradient from the {name}"
             return found("gradients", text, "z, or mu and log_var, are detached")
@@ -164,7 +171,7 @@ def logits(case: Case) -> Finding | None:
     # The mean image alone needs logits that a confined decoder can't return.
     needed = torch.logit(case.pixels.mean(0), eps=1e-3)
     beyond = ((needed < low - 1) | (needed > high + 1)).float().mean().item()
-    if beyond > 0.05 and (low >= 0 or high <= 0 or max(-low, high) <= 1):
+    if beyond > 0.05 and _confined(low, high):
         least, most = torch.tensor([low, high]).sigmoid().tolist()
         means = f"as logits these are probabilities between {least:.2f} and {most:.2f}"
         return found("logits", text, f"a sigmoid, tanh or ReLU has been over it; {means}")
@@ -174,6 +181,26 @@ def logits(case: Case) -> Finding | None:
     gain = held[bound] - case.log_prob(decoded).mean().item()
     text = f"{text}; logits held within {bound} would change the log likelihood by {gain:+.2f} nats"
     return found("logits", text, "they are too sure of themselves" if gain > case.notable else None)
+
+
+def _confined(low: float, high: float) -> bool:
+    """Whether all that is decoded has one sign or, as of a tanh, fills [-1, 1]; of an untrained decoder it is less."""
+    return low >= 0 or high <= 0 or 0.9 < max(-low, high) <= 1
+
+
+def means(case: Case) -> Finding | None:
+    """Can the means of another likelihood be where the pixels are?"""
+    if case.is_bernoulli:
+        return None
+    decoded, wanted = case.likelihood.mean(case.decode(case.z[0])), case.pixels.mean(0)
+    low, high, margin = decoded.min().item(), decoded.max().item(), 0.1 * case.pixels.std().item()
+    beyond = ((wanted < low - margin) | (wanted > high + margin)).float().mean().item()
+    text = (
+        f"means lie between {low:.2f} and {high:.2f}, and those of the mean image between {wanted.min().item():.2f} "
+        f"and {wanted.max().item():.2f}"
+    )
+    confined = beyond > 0.05 and _confined(low, high)
+    return found("means", text, "a sigmoid, tanh or ReLU keeps them from the pixels" if confined else None)
 
 
 def likelihood_sigma(case: Case) -> Finding | None:
@@ -203,8 +230,11 @@ def posterior(case: Case) -> Finding:
         at = values[name] == end
         share = at.float().mean().item()
         # What is computed takes a value once; what is clamped takes its bound often, and in several dimensions.
+        if share == 1:
+            constant = f"all of {name} is exactly {end + 0.0:.2f}, it is a constant, which no image changes"
+            return found("posterior", text, constant)
         if share > 0.1 and at.any(0).sum() > 1:
-            clamped = f"{share:.0%} of {name} is exactly {end:.2f}, it is clamped or went through a ReLU"
+            clamped = f"{share:.0%} of {name} is exactly {end + 0.0:.2f}, it is clamped or went through a ReLU"
             return found("posterior", text, clamped)
     # Sigma of 0.0005 or 20, where the prior has 1: sharper than float32 sums can use, or wider than any image needs.
     low, high = ends["log_var"]
@@ -237,6 +267,13 @@ def condition(case: Case) -> Finding | None:
     if case.y is None:
         return None
     classes = torch.unique(case.y, dim=0)
+    if len(classes) == 1:
+        return found("condition", f"all {len(case.x)} images have one condition, there is no other to compare with")
+    ends = [case.of(case.x, each.expand_as(case.y).contiguous()) for each in (classes[0], classes[-1])]
+    (a, mu, _), (b, other, _) = ((each.decode(case.z[0]), *each.prior) for each in ends)
+    if torch.equal(a, b) and torch.equal(mu, other):  # unless z alone is to bring what a prior p(z|y) knows
+        text = f"of {len(classes)} conditions, the first and the last decode to the same images"
+        return found("condition", text, "the decoder ignores them")
     shifted = [case.y.roll(shift, 0) for shift in (1, 7, 50)]
     tried = [each.expand_as(case.y).contiguous() for each in classes] if len(classes) <= 30 else shifted
     cases = [case.of(case.x, y) for y in tried]
@@ -249,7 +286,10 @@ def condition(case: Case) -> Finding | None:
     if best - usual > case.notable and best - given > 0.5 * (best - usual):
         return found("condition", text, "the conditions are not those of these images")
     ignores = "the model ignores them, as one trained on shuffled ones does"
-    return found("condition", text, ignores if given - usual < 0.2 else None)
+    # A condition may tell little; what is told at all is beyond four standard errors.
+    lead = case.elbos - others.mean(0)
+    little = min(0.2, 4 * lead.std().item() / math.sqrt(len(lead)))
+    return found("condition", text, ignores if given - usual < little else None)
 
 
 def mean_image(case: Case) -> Finding:

@@ -2,7 +2,7 @@
 
 import math
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -70,24 +70,46 @@ def overfitting(case: Case, train: Case) -> Finding:
     return found("overfitting", text, "much of what it learned is not true of new images" if much else None)
 
 
-def curves_of(history: Any) -> tuple[list[float], list[float]]:
-    """Return the ELBO of each epoch, on images of training and, where there are such, on held-out ones.
+class Curves(NamedTuple):
+    """The ELBO of each epoch, on images of training and, where there are such, on held-out ones.
+
+    ``in_one_number`` says that `fit` was given a bound in one number, or another objective that is none.
+    """
+
+    train: list[float]
+    held_out: list[float]
+    in_one_number: bool = False
+
+
+def curves_of(history: Any) -> Curves:
+    """Return the curves of what `fit` returned, or of numbers.
 
     Raises:
-        ValueError: for no finished epoch.
+        TypeError: for what are no numbers.
+        ValueError: for no finished epoch, or rows of more than two.
     """
     if isinstance(history, History):
-        train, held_out = history.elbo or history.train.get("objective", []), history.validation_elbo
+        curves = Curves(history.elbo or history.train.get("objective", []), history.validation_elbo, not history.elbo)
     else:
-        rows = np.asarray(history, dtype=float).reshape(len(history) or 1, -1)
-        train, held_out = rows[:, :1].flatten().tolist(), rows[:, 1:].flatten().tolist()
-    if not train:
+        try:
+            rows = np.array([[float(each) for each in np.atleast_1d(row)] for row in history])
+            rows = rows.reshape(len(rows) or 1, -1)
+        except (TypeError, ValueError, RuntimeError):  # the last is of a tensor that has a gradient
+            raise TypeError(
+                f"history is a {type(history).__name__}: give what fit returned, or a list with the ELBO of each epoch "
+                "as a number (loss.item()), or as a pair, that of training and that of held-out images"
+            ) from None
+        if rows.shape[1] > 2:
+            raise ValueError(f"history has {rows.shape[1]} numbers an epoch: give pairs, list(zip(train, held_out))")
+        curves = Curves(rows[:, :1].flatten().tolist(), rows[:, 1:].flatten().tolist())
+    if not curves.train:
         raise ValueError("the history holds no finished epoch")
-    return train, held_out
+    return curves
 
 
-def breaks(case: Case, train: list[float], held_out: list[float]) -> Finding | None:
+def breaks(case: Case, curves: Curves) -> Finding | None:
     """Is there an epoch after which training was not where it had been?"""
+    train, held_out, _ = curves
     if bad := sum(not math.isfinite(each) for each in (*train, *held_out)):
         return found("history", f"{bad} numbers of the history are none", "NaN or infinite: training ran off")
     changes = [after - before for before, after in pairwise(train)]
@@ -103,16 +125,18 @@ def breaks(case: Case, train: list[float], held_out: list[float]) -> Finding | N
     return None
 
 
-def end(case: Case, train: list[float], held_out: list[float], measured: float | None) -> Finding:
+def end(case: Case, curves: Curves, measured: float | None) -> Finding:
     """Does the end of the history, or its best epoch, agree with what the model does?
 
     Args:
         case: the model, on images that training did not see.
-        train: the ELBO of each epoch on images of training.
-        held_out: on others, where there are such.
+        curves: of training.
         measured: the ELBO of the images of training, or None where it is unknown.
     """
+    train, held_out, in_one_number = curves
     last = train[-1]
+    if in_one_number and not case.in_one_number:
+        return found("history", f"training ended at an objective of {last:.2f}, of which it is unknown what it is")
     best = held_out.index(max(held_out)) if held_out else len(train) - 1
     text = f"training ended at an ELBO of {last:.2f} nats"
     if measured is not None:
@@ -123,11 +147,13 @@ def end(case: Case, train: list[float], held_out: list[float], measured: float |
     lag = max((abs(after - before) for before, after in pairwise(train[-4:])), default=abs(last))
     near, drops_out = case.notable / 3 + 2 * lag, any(isinstance(each, _DropoutNd) for each in case.model.modules())
     if measured is not None and not drops_out and min(abs(last - measured), abs(train[best] - measured)) > near:
+        if abs(-last - measured) < near:
+            return found("history", text, "its numbers have the other sign, they are a loss")
         # A total that was divided by one batch too few, of four to five hundred, is larger by that ratio.
         ratio = last / measured
-        sums = f"{ratio:.3f} times that, like a sum of {ratio / (ratio - 1):.0f} batches divided by one less"
+        sums = f", or, at {ratio:.3f} times that, a sum of {ratio / (ratio - 1):.0f} batches divided by one less"
         other = "another model, or other images, than it tells of"
-        return found("history", text, sums if 1.002 < ratio < 1.34 else other)
+        return found("history", text, other + (sums if 1.002 < ratio < 1.34 else ""))
     if held_out and held_out[best] - max(held_out[-1], case.elbo) > case.notable:
         return found("overfitting", text, "these weights are those of the end, and not the best")
     return found("history", text)

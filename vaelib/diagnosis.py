@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vaelib import _bounds, _draws, _histories
 from vaelib import _examinations as look
-from vaelib._case import Case, Finding, copied, found, leaving_no_trace, some
+from vaelib._case import Case, Finding, copied, enough, found, in_short, leaving_no_trace, like, paired, some
 from vaelib._inputs import Array, Images, images_and_labels, training_examples
 from vaelib._parts import named
 from vaelib._run import History
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Finding", "Report", "diagnose"]
 
-_FEWEST, _MOST = 16, 5000  # images; of training, on which a history is checked
+_MOST = 5000  # images of training, on which a history is checked
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,9 @@ class Report:
         verdict = f"{n} {'illness' if n == 1 else 'illnesses'}, begin with the first:" if n else "No illness found."
         lines = [f"  ! {each.name}: {each.text}" for each in self.illnesses]
         others = [f"    {each.name}: {each.text}" for each in self.findings if not each.ill]
-        return "\n".join([self.title, verdict, *lines, *(["Without a verdict:"] if others else []), *others])
+        return "\n".join(
+            [self.title, verdict, *lines, *(["Looked at, without an illness:"] if others else []), *others]
+        )
 
     def plot(self, axes: "Sequence[Axes] | None" = None) -> "tuple[Axes, Axes, Axes]":
         """Draw KL by latent dimension, the aggregate posterior beside the prior, and images with reconstructions.
@@ -134,28 +136,35 @@ def diagnose(
 
     Raises:
         TypeError: for a model without these methods or a likelihood, whose methods return something else, or no images.
-        ValueError: for fewer than 16 images, another number of conditions, or a history without an epoch.
+        ValueError: for fewer than 16 images, here or of training, or a history without an epoch.
 
     Source:
         Kingma and Welling (2014), equation 7; Burda et al. (2016), section 5 (active units); Hoffman and Johnson (2016)
         (aggregate posterior); chapter 13.
     """
+    if isinstance(model, nn.Module) and not hasattr(model, "elbo") and hasattr(model, "encode"):
+        raise TypeError(
+            f"{type(model).__name__} has no bound to look at: write `def elbo(self, x)`, which returns "
+            "ElboTerms(log_likelihood, kl), one number for each image in both; an autoencoder has none"
+        )
     needed(model, "encode", "decode", "elbo", by="diagnose")
     check_positive_integer("n_images", n_images)
     curves = None if history is None else _histories.curves_of(history)
     given = getattr(model, "likelihood", None) if likelihood is None else likelihood
     if given is None:
         raise TypeError("diagnose needs p(x|z): likelihood='bernoulli' (decode returns logits), or vaelib.likelihoods")
-    if (n := len(images_and_labels(data)[0])) < _FEWEST:
-        raise ValueError(f"a diagnosis takes at least {_FEWEST} images, and there are {n}: its means would be noise")
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator, not a {type(generator).__name__}")
+    enough(images_and_labels(data)[0], "", n_images)
+    if (pair := paired(train)) is not None:
+        enough(images_and_labels(pair[0])[0], " of training")
     device = first_tensor(model).device
     noise = torch.Generator(device=device).manual_seed(0) if generator is None else generator
     with leaving_no_trace(device):
         twin = copied(model)
         try:
             x, y = training_examples(twin, data, y)
-            pair = train if train is None or isinstance(train, tuple) else (train, None)
-            seen = None if pair is None else training_examples(twin, *pair)
+            seen = None if pair is None else like(x, *training_examples(twin, *pair))
         except ValueError as reason:
             report = Report(type(model).__name__, (found("pixels", "the model refuses these images", str(reason)),))
         else:
@@ -171,18 +180,18 @@ def _examined(case: Case, x: Tensor, train: Any, curves: Any) -> Report:
     try:
         case.bound()
     except (ValueError, RuntimeError) as reason:
-        return Report(title, (found("bound", "elbo fails on these images", str(reason)),))
-    if (broken := look.finite(case)) is not None:
-        return Report(title, (broken,))
-    if (data := look.pixels(case)).ill and case.is_bernoulli:
-        return Report(title, (data,))
+        return Report(title, (found("bound", "elbo fails on these images", in_short(reason)),))
+    data, broken = look.pixels(case), look.finite(case)
+    if broken is not None or (data.ill and case.is_bernoulli):
+        return Report(title, (data,) if broken is None else (data, broken))
     bound = [_bounds.steady(case)]
     for examination in (_bounds.log_likelihood, _bounds.kl, _bounds.batch):
         if not any(each is not None and each.ill for each in bound) or examination is _bounds.kl:
             bound.append(examination(case))
     sound = not any(each is not None and each.ill for each in bound)
-    rest = [look.gradients, look.inputs, look.modes, look.logits, look.likelihood_sigma, look.posterior, look.code]
-    rest += [look.condition, look.mean_image, look.aggregate, _draws.samples]
+    bound += [] if sound or any(each is not None and each.name == "batch" for each in bound) else [_bounds.mixing(case)]
+    rest = [look.gradients, look.inputs, look.modes, look.logits, look.means, look.likelihood_sigma, look.posterior]
+    rest += [look.code, look.condition, look.mean_image, look.aggregate, _draws.samples]
     rest += [_draws.weights, look.parts] if sound else []
     findings = [data, *bound, *(examination(case) for examination in rest)]
     if train is not None:
@@ -190,10 +199,7 @@ def _examined(case: Case, x: Tensor, train: Any, curves: Any) -> Report:
         findings += [_histories.overfitting(case, case.of(*some(train[0], train[1], len(case.x))))]
     if curves is not None:
         measured = None if train is None else case.of(*some(train[0], train[1], _MOST)).elbo
-        findings += [
-            _histories.breaks(case, *curves)
-            or (_histories.end(case, curves[0], curves[1], measured) if sound else None)
-        ]
+        findings += [_histories.breaks(case, curves) or (_histories.end(case, curves, measured) if sound else None)]
     terms = f"log likelihood {case.log_likelihood.mean().item():.2f} - KL {case.kl.mean().item():.2f}"
     title = f"{title}: ELBO {case.elbo:.2f} +- {case.error:.2f} nats = {terms}"
     return Report(title, tuple(each for each in findings if each is not None), _pictures(case))

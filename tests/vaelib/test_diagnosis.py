@@ -21,6 +21,7 @@ from torch import nn
 
 import vaelib
 from vaelib import likelihoods
+from vaelib.autoencoder import Autoencoder
 from vaelib.contract import ElboTerms, Posterior
 from vaelib.cvae import CVAE
 from vaelib.data import ImageData, binarize, load
@@ -186,7 +187,81 @@ def _one_seed(model, mu, generator):
     return torch.randn(mu.shape, generator=torch.Generator().manual_seed(3))
 
 
+def _divided(model, x, *, generator=None):
+    return Own.elbo(model, x, generator=generator).elbo / 64
+
+
+def _entropy_forgotten(model, x, *, generator=None):
+    mu, log_var = model.encode(x)
+    z = model.draw(mu, log_var, generator)
+    return model.log_likelihood(x, model.decode(z)) - 0.5 * (z**2 + math.log(2 * math.pi)).sum(1)
+
+
+def _kl_of_z(model, x, *, generator=None):
+    mu, log_var = model.encode(x)
+    z = model.draw(mu, log_var, generator)
+    return ElboTerms(model.log_likelihood(x, model.decode(z)), model.kl(z, log_var))
+
+
+def _log_p_too_much(model, x, *, generator=None):
+    mu, log_var = model.encode(x)
+    z = model.draw(mu, log_var, generator)
+    more = -0.5 * (z**2 + math.log(2 * math.pi)).sum(1)
+    return ElboTerms(model.log_likelihood(x, model.decode(z)) + more, model.kl(mu, log_var))
+
+
+def _turned(model, mu, log_var, generator):
+    z = Own.draw(model, mu, log_var, generator)
+    return z.mT.reshape(z.shape)
+
+
 BUGS = {
+    "a mean over batch and pixels": (
+        {"log_likelihood": lambda m, x, z: -_bce(m, x, z).mean().expand(len(x))},
+        "log likelihood: .*mean over the batch and the 64 pixels",
+    ),
+    "a sum over the batch": (
+        {"log_likelihood": lambda m, x, z: -_bce(m, x, z).sum().expand(len(x))},
+        "log likelihood: .*the sum over the batch",
+    ),
+    "in bits": ({"log_likelihood": lambda m, x, z: -_bce(m, x, z).sum(-1) / math.log(2)}, "log likelihood: .*in bits"),
+    "a constant": (
+        {"log_likelihood": lambda m, x, z: 4 - _bce(m, x, z).sum(-1)},
+        r"log likelihood: .*plus (4|3\.9).*constant",
+    ),
+    "a factor": (
+        {"log_likelihood": lambda m, x, z: -1.7 * _bce(m, x, z).sum(-1)},
+        "log likelihood: .*1.7.*a factor is",
+    ),
+    "log p(z) too much": ({"elbo": _log_p_too_much}, r"log likelihood: .*log p\(z\) is added"),
+    "the entropy forgotten": ({"elbo": _entropy_forgotten}, r"log likelihood: .*log q\(z\|x\) is missing"),
+    "the whole bound by pixel": ({"elbo": _divided}, "log likelihood: .*whole bound is divided by the 64 pixels"),
+    "softplus for sigma": (
+        {"draw": lambda m, mu, log_var, g: mu + F.softplus(log_var) * m.noise(mu, g)},
+        r"noise: .*softplus\(log_var\)",
+    ),
+    "z written in other rows": ({"draw": _turned}, "batch: .*depends on other images"),
+    "no KL": ({"kl": lambda m, mu, v: 0 * Own.kl(m, mu, v)}, "KL: .*it is missing"),
+    "a KL of twice": ({"kl": lambda m, mu, v: 2 * Own.kl(m, mu, v)}, "KL: .*1/2 is forgotten"),
+    "a KL by pixel": ({"kl": lambda m, mu, v: Own.kl(m, mu, v) / 64}, "KL: .*divided by the 64 pixels"),
+    "a KL by batch": ({"kl": lambda m, mu, v: Own.kl(m, mu, v) / len(mu)}, "KL: .*divided by the 120 images"),
+    "a KL of the batch": ({"kl": lambda m, mu, v: Own.kl(m, mu, v).sum().expand(len(mu))}, "KL: .*sum over the batch"),
+    "a KL of z": ({"elbo": _kl_of_z}, "KL: .*drawn z stands in it"),
+    "a log_var that is constant": (
+        {"encode": lambda m, x: Posterior(Own.encode(m, x).mu, 0 * Own.encode(m, x).log_var - 0.5)},
+        "posterior: .*a constant, which no image changes",
+    ),
+    "a bound of NaN": ({"kl": lambda m, mu, v: Own.kl(m, mu, v) * math.nan}, "bound: .*elbo's KL are no numbers"),
+    "a bound of NaN, in one number": (
+        {"elbo": lambda m, x: Own.elbo(m, x).elbo * math.nan},
+        "bound: .*1920 values of elbo are no numbers",
+    ),
+    "weights of NaN": (
+        {"log_weights": lambda m, *a, **k: Own.log_weights(m, *a, **k) * math.nan},
+        "importance weights: .*NaN or infinite",
+    ),
+    "weights that fail": ({"log_weights": lambda m, x, n: 1 / 0}, "importance weights: .*division by zero"),
+    "samples of another number": ({"sample": lambda m, n: torch.rand(7, 64)}, r"samples: .*it returns \(7, 64\)"),
     "a mean over the pixels": (
         {"log_likelihood": lambda m, x, z: -_bce(m, x, z).mean(-1)},
         "log likelihood: .*64 pixels",
@@ -325,6 +400,10 @@ def test_a_planted_bug_is_named(bug):
 
 
 GAUSSIAN_BUGS = {
+    "sigma^2 for sigma": (
+        lambda m, x, mean: torch.distributions.Normal(mean, 0.25**2).log_prob(x.flatten(1)).sum(-1),
+        r"sigma\^2 stands where sigma",
+    ),
     "variance and constant": (lambda m, x, mean: -0.5 * (x.flatten(1) - mean).square().sum(-1), "(variance|constant)"),
     "the constant": (
         lambda m, x, mean: Gaussian.log_likelihood(m, x, mean) + 32 * math.log(2 * math.pi * 0.25**2),
@@ -439,6 +518,45 @@ def test_the_conditions_of_a_cvae_are_looked_at():
     assert re.search("condition: .*ignores them", told(look(shuffled)))
 
 
+def test_a_condition_that_tells_little_or_is_the_same_for_all_is_no_illness_and_a_decoder_without_it_is():
+    class Blind(nn.Module):
+        def __init__(self, decoder):
+            super().__init__()
+            self.decoder = decoder
+
+        def forward(self, z):
+            return self.decoder(z * (torch.arange(z.shape[-1]) < 4))
+
+    model, blind = CVAE(64, 10, (64,), 4), CVAE(64, 10, (64,), 4)
+    blind.decoder = Blind(blind.decoder)
+    for each in (model, blind):
+        fit(each, TRAIN, epochs=8, progress=False)
+    assert "condition" not in names(look(model, TEST.subset((TEST.labels == 3).nonzero().flatten())))
+    assert "the decoder ignores them" in told(look(blind))
+
+    def grey(data):
+        return 5 * data.images.flatten(1).mean(1, keepdim=True)
+
+    little = CVAE(64, 1, (64,), 6)
+    fit(little, TRAIN.images, y=grey(TRAIN), epochs=40, progress=False)
+    assert look(little, TEST.images, grey(TEST), n_images=297).illnesses == ()
+
+
+def test_means_that_can_not_be_where_the_pixels_are_are_named():
+    def standardised(data):
+        return (data.images - TRAIN.images.mean()) / TRAIN.images.std()
+
+    for last, confined in ((nn.Sigmoid(), True), (nn.Identity(), False)):
+        decoder = nn.Sequential(nn.Linear(6, 64), nn.ReLU(), nn.Linear(64, 64), last)
+        model = VAE(64, (64,), 6, "gaussian", sigma="learned", decoder=decoder)
+        fit(model, standardised(TRAIN), progress=False, **SLOW)
+        assert ("means" in names(look(model, standardised(TEST)))) is confined
+
+
+def test_a_decoder_before_training_is_not_taken_for_one_that_ends_in_a_tanh():
+    assert "tanh" not in told(look(VAE(64, (64,), 6)))
+
+
 def test_images_that_are_also_in_training_are_counted():
     both = torch.cat([TRAIN.images[:40], TEST.images])
     report = look(trained(), both, train=TRAIN)
@@ -472,8 +590,41 @@ def test_a_history_that_is_another_models_breaks_off_or_divides_by_too_little_is
         ([each * 24 / 23 for each in curve], "a sum of 2[2-6] batches divided by one less"),
         ([*curve, curve[0], *curve[1:]], "did not go on from where it was"),
         ([*curve, math.nan], "NaN"),
+        ([-each for each in curve], "other sign, they are a loss"),
     ):
         assert re.search(f"history: .*{said}", told(look(trained(), TEST, train=TRAIN, history=wrong)))
+
+
+def test_an_objective_of_the_readers_own_is_not_taken_for_the_elbo():
+    model = VAE(64, (64,), 6)
+    weighted = {"objective": lambda model, x, y, step, generator: model.iwae_bound(x, 8, generator=generator)}
+    history = fit(model, TRAIN, epochs=12, progress=False, **weighted)
+    assert look(model, TEST, train=TRAIN, history=history).illnesses == ()
+
+
+def test_a_ratio_alone_does_not_say_that_a_sum_was_divided_by_too_little():
+    curve = [each - 1.2 for each in weights()[1].elbo]
+    assert re.search("another model.*, or, .*batches", told(look(trained(), TEST, train=TRAIN, history=curve)))
+
+
+def test_pixels_beyond_their_range_and_weights_that_are_no_numbers_are_both_named():
+    broken = trained()
+    broken.decoder[0].weight.data[0, 0] = math.nan
+    assert names(look(broken, 16 * TEST.images)) == ["pixels", "weights"]
+
+
+def test_encode_may_return_a_pair_and_optional_methods_may_take_something_else():
+    for kind in (tuple, list):
+        assert look(trained(encode=lambda m, x, kind=kind: kind(Own.encode(m, x)))).illnesses == ()
+    other = trained(sample=lambda m, n, device: None, log_weights=lambda m, x: None)
+    assert look(other).illnesses == () and "sample(120) fails" in str(look(other))
+
+
+def test_whole_numbers_for_a_model_of_the_readers_own_and_training_images_of_another_size_are_findings():
+    whole = (255 * TEST.images).to(torch.uint8)
+    assert "divide by 255" in told(look(trained(), whole))
+    assert "those of training (10, 10)" in told(look(trained(), TEST, train=torch.rand(50, 10, 10)))
+    assert look(trained(), TEST, train=TRAIN.images.flatten(1)).illnesses == ()
 
 
 # --- what it leaves alone, what it refuses, what it returns ---
@@ -571,6 +722,15 @@ def test_a_report_is_printed_once_and_shows_codes_and_images(capsys):
         (Own(), TEST, {"n_images": 0}, ValueError, "n_images must be"),
         (Own(), TEST, {"history": []}, ValueError, "no finished epoch"),
         (Own(), TEST, {"likelihood": "poisson"}, ValueError, "unknown likelihood"),
+        (Own(), TEST, {"n_images": 3}, ValueError, "at least 16 images, and there are 3"),
+        (Own(), torch.rand(50), {}, ValueError, r"shape \(50,\): give \(N, D\)"),
+        (Own(), TEST, {"train": TRAIN.images[:1]}, ValueError, "16 images of training, and there are 1"),
+        (Own(), TEST, {"train": (TRAIN.images,) * 3}, ValueError, "train has 3 parts"),
+        (Own(), TEST, {"history": "abc"}, TypeError, "history is a str: give what fit returned"),
+        (Own(), TEST, {"history": [-30.0, (-25.0, -26.0)]}, TypeError, "history is a list"),
+        (Own(), TEST, {"history": ([-30.0, -25.0, -24.0],) * 2}, ValueError, "3 numbers an epoch: give pairs"),
+        (Own(), TEST, {"generator": 3}, TypeError, "generator must be a torch.Generator"),
+        (Autoencoder(64, (8,), 2), TEST, {}, TypeError, "has no bound to look at: write `def elbo"),
     ],
 )
 def test_what_can_not_be_looked_at_is_refused_by_name(model, data, settings, error, said):
@@ -582,8 +742,15 @@ def test_a_decoder_of_another_size_and_an_encoder_without_a_posterior_are_refuse
     short = trained(decode=lambda m, z: m.decoder(z)[:, :50], elbo=lambda m, x: x.flatten(1).sum(1))
     with pytest.raises(TypeError, match="one number for each of 64 pixels"):
         look(short)
+    bound = {"elbo": lambda m, x: x.flatten(1).sum(1)}
     with pytest.raises(TypeError, match="needs a posterior"):
-        look(trained(encode=lambda m, x: x, elbo=lambda m, x: x.flatten(1).sum(1)))
+        look(trained(encode=lambda m, x: x, **bound))
+    with pytest.raises(TypeError, match=r"a tuple of \(120, 6\), \(120, 1\): diagnose needs a posterior"):
+        look(trained(encode=lambda m, x: (Own.encode(m, x).mu, Own.encode(m, x).log_var[:, :1]), **bound))
+    with pytest.raises(TypeError, match="decode returns a tuple for 120 codes"):
+        look(trained(decode=lambda m, z: (m.decoder(z), z), **bound))
+    with pytest.raises(TypeError, match=r"elbo returns a tuple: diagnose needs ElboTerms\(log_likelihood, kl\)"):
+        look(trained(elbo=lambda m, x: tuple(Own.elbo(m, x))))
 
 
 def test_a_bound_that_is_one_number_for_the_batch_is_a_finding():
