@@ -231,7 +231,7 @@ def posterior(case: Case) -> Finding:
         share = at.float().mean().item()
         # What is computed takes a value once; what is clamped takes its bound often, and in several dimensions.
         if share == 1:
-            constant = f"all of {name} is exactly {end + 0.0:.2f}, it is a constant, which no image changes"
+            constant = f"all of {name} is exactly {end + 0.0:.2f}, it is clamped or a constant, and no image changes it"
             return found("posterior", text, constant)
         if share > 0.1 and at.any(0).sum() > 1:
             clamped = f"{share:.0%} of {name} is exactly {end + 0.0:.2f}, it is clamped or went through a ReLU"
