@@ -336,6 +336,14 @@ SUMMARY = [
         "seeds": 3,
     },
     {
+        "question": "And where sigma is not too large for a code?",
+        "result": "L_500 minus that of no cure: annealing {differences[sigma 2.0: annealing][none][mean]:+.3f}, "
+        "aggressive {differences[sigma 2.0: aggressive][none][mean]:+.3f} nats",
+        "error": "{differences[sigma 2.0: annealing][none][se]:.3f}, "
+        "{differences[sigma 2.0: aggressive][none][se]:.3f} (paired, over seeds)",
+        "seeds": 3,
+    },
+    {
         "question": "Which cures raise it where the decoder sees the pixels before?",
         "result": "annealing {differences[autoregressive: annealing][none][mean]:+.2f}, free bits "
         "{differences[autoregressive: free bits][none][mean]:+.2f}, aggressive "

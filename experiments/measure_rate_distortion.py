@@ -337,6 +337,15 @@ SUMMARY = [
         "seeds": 3,
     },
     {
+        "question": "Does a Gaussian blur more than a Bernoulli where both decoders end in a sigmoid?",
+        "result": "sharpness minus that of the Bernoulli at the same rate: {differences[sigmoid mean][1.8]"
+        "[sharpness][mean]:+.3f} at {differences[sigmoid mean][1.8][rate]:.0f} nats, "
+        "{differences[sigmoid mean][6][sharpness][mean]:+.3f} at {differences[sigmoid mean][6][rate]:.0f}",
+        "error": "{differences[sigmoid mean][1.8][sharpness][se]:.3f}, "
+        "{differences[sigmoid mean][6][sharpness][se]:.3f} (paired, over seeds)",
+        "seeds": 3,
+    },
+    {
         "question": "Is blur made by the squared error or by the code?",
         "result": "sharpness of an autoencoder with squared error and 20 numbers minus that of a VAE with sigma = 0.3: "
         "{differences[sharpness][autoencoder 20 - fixed][mean]:+.2f}; minus that of an autoencoder with 2 numbers: "
