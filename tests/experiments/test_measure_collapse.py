@@ -95,6 +95,9 @@ def test_free_bits_and_annealing_change_the_objective_as_they_say() -> None:
     # a fresh model's KL is below the floor in each dimension
     assert kl < script.FLOOR
     assert maximised("free bits", 0)[0] == pytest.approx(log_likelihood - 10 * script.FLOOR, abs=1e-4)
+    low = maximised("free bits 0.02", 0)[0]
+    assert log_likelihood - kl - 0.2 <= low + 1e-4 and low <= log_likelihood - max(kl, 0.2) + 1e-4
+    assert maximised("annealing together", 25)[0] == maximised("annealing", 25)[0]
 
 
 def test_extra_steps_of_the_encoder_leave_the_decoder_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,6 +115,14 @@ def test_extra_steps_of_the_encoder_leave_the_decoder_alone(monkeypatch: pytest.
     assert len(seen) == 10 + 2 * script.AGGRESSIVE
     changes = sum(not torch.equal(a, b) for a, b in itertools.pairwise(seen))
     assert changes == 9  # and once after the last call
+
+
+def test_each_kind_has_its_own_sigma_and_annealing_together_no_head_start() -> None:
+    sigmas = {kind: script.fresh(kind, "none", 8, 0).log_sigma.exp().item() for kind in script.SIGMAS}
+    assert sigmas == pytest.approx({"sigma": 2.5, "sigma 2.0": 2.0})
+    x = digits("autoregressive")["training"][:200]
+    assert script.head_start("autoregressive", "annealing together", x) is None
+    assert script.head_start("sigma 2.0", "none", x) is None
 
 
 def test_training_begins_at_the_model_without_a_code() -> None:

@@ -58,6 +58,23 @@ def test_beta_with_a_fixed_sigma_is_another_sigma() -> None:
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)  # float32
 
 
+def test_a_gaussian_behind_a_sigmoid_has_the_density_of_that_mean_and_starts_at_the_mean_image() -> None:
+    x, decoded = torch.rand(4, 6), torch.randn(4, 6)
+    one = script.SigmoidMean(0.3)
+    torch.testing.assert_close(one.log_prob(x, decoded), script.Gaussian(0.3).log_prob(x, torch.sigmoid(decoded)))
+    torch.testing.assert_close(one.mean(one.start(torch.full((6,), 0.2))), torch.full((6,), 0.2))
+
+
+def test_a_likelihood_beside_itself_is_nothing_and_beside_a_sharper_one_the_difference() -> None:
+    def run(rate: float, sharpness: float) -> dict:
+        return {"rate": rate, "reconstructions": {"sharpness": sharpness, "grey": 2.0}}
+
+    other = {"1": [run(10, 0.6), run(10, 0.7)], "3": [run(5, 0.4), run(5, 0.5)]}
+    assert script.beside(other["1"], other)["sharpness"] == {"mean": 0, "se": 0}
+    found = script.beside([run(7.5, 0.4), run(7.5, 0.5)], other)
+    assert found["sharpness"]["mean"] == pytest.approx(-0.1) and found["grey"]["mean"] == 0
+
+
 def test_sharpness_at_a_rate_is_interpolated_between_neighbours() -> None:
     def run(rate: float, sharpness: float) -> list[dict]:
         return [{"rate": rate, "reconstructions": {"sharpness": sharpness}}]
@@ -73,6 +90,9 @@ def test_script_runs_on_the_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(script, "SEEDS", (0, 1))
     images = script.images_of(data.load("digits"), data.load("digits", "test"))
     parts = {arm: script.measure(arm, images, (0.1, 1.0)) for arm in ("fixed", "bernoulli")}
+    squashed = script.measure("sigmoid mean", images, (0.1, 1.0))["runs"]["1"][0]
+    assert squashed["sigma"] == pytest.approx(0.3, abs=1e-4) and "rate" in squashed
+    assert script.clipped(images, 5e-3)[0]["range"][1] > 0
     parts["autoencoders"] = {arm: script.measure(arm, images, (1.0,)) for arm in script.AUTOENCODERS}
     found = script.differences(parts)
     assert set(found) == {"bernoulli", "fixed", "sharpness"}
