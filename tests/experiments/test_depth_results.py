@@ -10,12 +10,13 @@ from vaelib.vae import VAE
 
 STORED = shared.read(script.RESULTS)
 PARTS = STORED["parts"]
+ACTIVATIONS = {name: part for name, part in PARTS.items() if name != "rising"}
 
 
 def test_each_part_says_how_it_was_made_and_chose_its_rates_by_other_images() -> None:
     assert {"question", "rivals", "tuning", "evaluation"} <= set(STORED)
-    assert PARTS.keys() == {"tanh", "relu"}
-    for name, part in PARTS.items():
+    assert PARTS.keys() == {"tanh", "relu", "rising"}
+    for name, part in ACTIVATIONS.items():
         assert part["command"] == f"python -m experiments.measure_depth {name}" and part["seeds"] == script.SEEDS
         for networks in part["networks"].values():
             assert networks.keys() == script.SHAPES.keys()
@@ -26,7 +27,7 @@ def test_each_part_says_how_it_was_made_and_chose_its_rates_by_other_images() ->
 
 
 def test_differences_follow_from_the_stored_runs() -> None:
-    for part in PARTS.values():
+    for part in ACTIVATIONS.values():
         for steps, found in part["differences"].items():
             for pair, stored in found.items():
                 one, other = pair.split(" minus ")
@@ -65,3 +66,31 @@ def test_a_stored_run_is_found_again_from_scratch() -> None:
     [[model]] = script.train((), "tanh", [stored["rate"]], [0], 300, fitting)
     # Other roundings grow in training; seeds differ by 0.01, networks by a tenth.
     assert script.log_evidence(model, test) == pytest.approx(stored["test"][0], abs=0.05)
+
+
+def test_the_rising_weight_has_rates_of_its_own_and_the_whole_weight_those_stored_before() -> None:
+    part = PARTS["rising"]
+    assert part["command"] == "python -m experiments.measure_depth rising" and part["seeds"] == script.SEEDS
+    for activation, groups in part["kinds"].items():
+        for name in ("one", "four"):
+            rising, whole = groups["rising"][name], groups["whole"][name]
+            choosing = {float(rate): value for rate, value in rising["choosing"].items()}
+            assert rising["rate"] == pytest.approx(max(choosing, key=choosing.__getitem__), rel=1e-3)
+            assert set(script.RATES) <= set(choosing)
+            before = PARTS[activation]["networks"]["1200"][name]
+            assert whole["rate"] == before["rate"]
+            assert whole["test"] == pytest.approx(before["test"], abs=0.05)
+        for weight in ("whole", "rising"):
+            tests = (groups[weight][name]["test"] for name in ("four", "one"))
+            assert script.difference(*tests) == groups["differences"][f"four minus one, {weight}"]
+
+
+def test_a_rising_weight_begins_without_the_kl() -> None:
+    x = script.images()[0][:200]
+    # with a weight that stays below a hundredth nothing keeps the codes near the prior
+    free, whole = (script.train((8,), "tanh", [0.03], [0], 100, x, rise)[0][0] for rise in (100.0, 0.0))
+    assert script.smallest_kl(free, x) > script.smallest_kl(whole, x) + 0.5
+    with torch.no_grad():
+        whole.encoder[-1].weight.zero_()
+        whole.encoder[-1].bias.zero_()
+    assert script.smallest_kl(whole, x) == 0
