@@ -96,4 +96,6 @@ def test_a_stored_run_is_found_again_from_scratch() -> None:
     assert few["rate"] == 0.03
     assert depth.log_evidence(model, found[2]) == pytest.approx(few["test"][0], abs=0.1)
     # and the grid is fine enough
-    assert depth.log_evidence(model, found[2], points=141) == pytest.approx(depth.log_evidence(model, found[2]), abs=0.02)
+    assert depth.log_evidence(model, found[2], points=141) == pytest.approx(
+        depth.log_evidence(model, found[2]), abs=0.02
+    )
