@@ -120,11 +120,13 @@ def verdicts(cells: list[dict[str, Any]], name: str) -> list[Verdict]:
         places = [(found.start(), found[1]) for found in HEADING.finditer(text)]
         complete = list(VERDICT.finditer(text))
         if len(complete) != text.count("**Claimed.**"):
-            items = ", ".join(f"**{item}.**" for item in ITEMS)
-            raise SummaryError(f"{name}: a verdict is one list of the items {items}, in this order")
+            expected = ", ".join(f"**{item}.**" for item in ITEMS)
+            raise SummaryError(f"{name}: a verdict is one list of the items {expected}, in this order")
         for found in complete:
             above = [heading for place, heading in places if place < found.start()]
-            claimed, tested, what = (" ".join(found[number].split()) for number in (1, 2, 3))
+            # The chapters lie beside each other, and the index elsewhere.
+            items = (found[number].replace("{doc}`", "{doc}`/notebooks/") for number in (1, 2, 3))
+            claimed, tested, what = (" ".join(each.split()) for each in items)
             result.append(Verdict((above or [section])[-1], claimed, tested, what))
         section = places[-1][1] if places else section
     return result

@@ -95,6 +95,8 @@ def test_a_verdict_is_read_from_its_chapter_with_its_section():
     first, second = experiments.verdicts(markdown(text), "one")
     claimed, tested, found = "It is larger than {term}`nothing`.", "On $x$, five seeds.", "$2 \\pm 1$ nats."
     assert first == ("A section", claimed, tested, found) and second.section == "Another"
+    (other,) = experiments.verdicts(markdown(VERDICT.replace("five seeds", "as in {doc}`13_when_vaes_fail`")), "one")
+    assert other.tested == "On $x$, as in {doc}`/notebooks/13_when_vaes_fail`."
 
 
 @pytest.mark.parametrize(
