@@ -5,6 +5,7 @@
 """
 
 import math
+import textwrap
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
 __all__ = ["Finding", "Report", "diagnose"]
 
 _MOST = 5000  # images of training, on which a history is checked
+
+
+def _wrapped(line: str) -> str:
+    """Break a line where a page of the book ends."""
+    return textwrap.fill(line, 80, subsequent_indent=" " * 6, break_long_words=False, break_on_hyphens=False)
 
 
 @dataclass(frozen=True)
@@ -56,9 +62,8 @@ class Report:
         verdict = f"{n} {'illness' if n == 1 else 'illnesses'}, begin with the first:" if n else "No illness found."
         lines = [f"  ! {each.name}: {each.text}" for each in self.illnesses]
         others = [f"    {each.name}: {each.text}" for each in self.findings if not each.ill]
-        return "\n".join(
-            [self.title, verdict, *lines, *(["Looked at, without an illness:"] if others else []), *others]
-        )
+        seen = ["Looked at, without an illness:"] if others else []
+        return "\n".join(map(_wrapped, [self.title, verdict, *lines, *seen, *others]))
 
     def plot(self, axes: "Sequence[Axes] | None" = None) -> "tuple[Axes, Axes, Axes]":
         """Draw KL by latent dimension, the aggregate posterior beside the prior, and images with reconstructions.

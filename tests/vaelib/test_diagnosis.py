@@ -677,7 +677,8 @@ def test_images_come_in_every_form_and_a_model_of_pixels_in_rows_and_columns_is_
     images = TEST.images
     forms = (TEST, images, images.numpy(), images.flatten(1), images[:, None].double())
     reports = {str(look(vae, data, n_images=60)) for data in forms}
-    assert len(reports) == 1 and "No illness found." in reports.pop()
+    assert len(reports) == 1 and "No illness found." in (report := reports.pop())
+    assert max(map(len, report.splitlines())) <= 80
 
 
 def test_a_likelihood_must_be_known_and_a_bound_of_probabilities_is_not_one_of_logits():
