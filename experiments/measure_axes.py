@@ -26,7 +26,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.func import stack_module_state
 
 from experiments import measure_depth as depth
 from experiments import shared
@@ -95,9 +94,7 @@ def train(cases: list[Case], steps: int) -> list[VAE]:
     images = torch.stack([blobs(c.seed, c.spread)[0] for c in cases])
     for model, own in zip(models, images, strict=True):
         model.start_at_mean(own)
-    stacks = [[model.encoder for model in models], [model.decoder for model in models]]
-    states = [stack_module_state(stack)[0] for stack in stacks]
-    encode, decode = (depth._side_by_side(stack[0]) for stack in stacks)
+    states, (encode, decode) = depth.stacked(models)
     parameters = [p for state in states for p in state.values()]
     moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
     beta, variance, rates = (
@@ -116,11 +113,7 @@ def train(cases: list[Case], steps: int) -> list[VAE]:
         error = (x - mean).square().sum(-1) / (2 * variance[:, None])
         (beta[:, None] * kl_standard_normal(mu, log_var) + error).mean(1).sum().backward()
         depth._adam(parameters, moments, t, rates * min(1, 10 * t / steps, (1 - t / steps) / 0.9))
-    with torch.no_grad():
-        for stack, state in zip(stacks, states, strict=True):
-            for i, network in enumerate(stack):
-                for name, p in network.named_parameters():
-                    p.copy_(state[name][i])
+    depth.unstacked(models, states)
     return models
 
 

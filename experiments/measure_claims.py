@@ -33,7 +33,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import stack_module_state
 
 from experiments import measure_depth as depth
 from experiments import shared
@@ -74,9 +73,7 @@ def train(
     """Train models side by side: for each rate those of all seeds, and for each seed the same batches and noise."""
     for model in models:
         model.start_at_mean(x)
-    stacks = [[model.encoder for model in models], [model.decoder for model in models]]
-    states = [stack_module_state(stack)[0] for stack in stacks]
-    encode, decode = (depth._side_by_side(stack[0]) for stack in stacks)
+    states, (encode, decode) = depth.stacked(models)
     parameters = [p for state in states for p in state.values()]
     moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
     peak = torch.tensor([rate for rate in rates for _ in seeds])
@@ -88,11 +85,7 @@ def train(
         mu, log_var = encode(states[0], batch).chunk(2, -1)
         loss(batch, mu, log_var, lambda z: decode(states[1], z), eps).mean(1).sum().backward()
         depth._adam(parameters, moments, t, peak * min(1, 10 * t / steps, (1 - t / steps) / 0.9))
-    with torch.no_grad():
-        for stack, state in zip(stacks, states, strict=True):
-            for i, network in enumerate(stack):
-                for name, p in network.named_parameters():
-                    p.copy_(state[name][i])
+    depth.unstacked(models, states)
 
 
 def planes(hidden: int, seeds: list[int], many: int = 1, latent_dim: int = 2) -> list[VAE]:

@@ -22,6 +22,7 @@ The five seeds and all rates are trained side by side. With OMP_NUM_THREADS=1 an
 
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -71,9 +72,7 @@ def train(
     models = [VAE(x.shape[1], shape, 2, activation=activation, seed=seed) for _ in rates for seed in seeds]
     for model in models:
         model.start_at_mean(x)
-    stacks = [[model.encoder for model in models], [model.decoder for model in models]]
-    states = [stack_module_state(stack)[0] for stack in stacks]
-    encode, decode = (_side_by_side(stack[0]) for stack in stacks)
+    states, (encode, decode) = stacked(models)
     parameters = [p for state in states for p in state.values()]
     moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
     peak = torch.tensor([rate for rate in rates for _ in seeds])
@@ -88,12 +87,23 @@ def train(
         loss = weight * kl_standard_normal(mu, log_var) - bernoulli_log_prob(batch, logits, check=False)
         loss.mean(1).sum().backward()
         _adam(parameters, moments, t, peak * min(1, 10 * t / steps, (1 - t / steps) / 0.9))
+    unstacked(models, states)
+    return [models[k : k + len(seeds)] for k in range(0, len(models), len(seeds))]
+
+
+def stacked(models: list[VAE]) -> tuple[list[dict[str, Any]], list[Callable[..., torch.Tensor]]]:
+    """Return the weights of all encoders and of all decoders, stacked, and both as functions of such weights."""
+    stacks = [[model.encoder for model in models], [model.decoder for model in models]]
+    return [stack_module_state(stack)[0] for stack in stacks], [_side_by_side(stack[0]) for stack in stacks]
+
+
+def unstacked(models: list[VAE], states: list[dict[str, Any]]) -> None:
+    """Put stacked weights back into their models."""
     with torch.no_grad():
-        for stack, state in zip(stacks, states, strict=True):
-            for i, network in enumerate(stack):
+        for i, model in enumerate(models):
+            for network, state in zip((model.encoder, model.decoder), states, strict=True):
                 for name, p in network.named_parameters():
                     p.copy_(state[name][i])
-    return [models[k : k + len(seeds)] for k in range(0, len(models), len(seeds))]
 
 
 def _side_by_side(network: torch.nn.Module) -> Any:
