@@ -42,6 +42,7 @@ FLOORS: list[tuple[str, list[str]]] = [
                 "_idx",
                 "_fetch",
             ),
+            *("_rays", "scene", "_made"),
             *("_sets", "_folder", "data", "_content", "_identity", "_state", "checkpoints", "_interrupt", "_devices"),
         ],
     ),

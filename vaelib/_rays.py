@@ -97,7 +97,7 @@ def _camera(azimuth: NDArray[Any], height: NDArray[Any], size: int) -> tuple[Poi
     rise = (height - LOOKED_AT) / DISTANCE  # sine of the angle at which the camera looks down
     level = np.sqrt(1 - rise**2)
     cos, sin = np.cos(azimuth), np.sin(azimuth)
-    camera = tuple(map(_each, (DISTANCE * level * cos, DISTANCE * level * sin, height)))
+    camera = (_each(DISTANCE * level * cos), _each(DISTANCE * level * sin), _each(height))
     number = RAYS * size
     across = ((2 * np.arange(number) + 1) / number - 1) * SPREAD
     right, up = across.astype(np.float32)[None, None, :], -across.astype(np.float32)[None, :, None]

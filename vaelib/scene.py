@@ -53,9 +53,9 @@ def render(factors: Array, size: int = SIZE) -> Tensor:
     """Return pictures of the scene in colour.
 
     The camera looks at the solid from the azimuth ``a`` and the height ``h``, always as far away: it stands at
-    ``(r cos a, r sin a, h)``, ``r^2 = D^2 - (h - h_0)^2``. Light is added up linearly over nine rays a pixel, blurred by
-    a Gaussian filter, and stored as its square root in steps of 1/255. For the same factors the pictures are the same on
-    every platform: each ray takes sums, products, quotients and square roots alone, which IEEE 754 rounds in one way.
+    ``(r cos a, r sin a, h)``, ``r^2 = D^2 - (h - h_0)^2``. Light is added up linearly over nine rays a pixel, blurred
+    by a Gaussian filter, and stored as its square root in steps of 1/255. For the same factors the pictures are the
+    same on every platform: a ray takes sums, products, quotients and square roots alone, which IEEE 754 rounds one way.
 
     Args:
         factors: in the order of `FACTORS`: azimuth of the camera in radians, any real number; its height; standard

@@ -84,9 +84,7 @@ def test_normals_are_the_gradients_of_the_surface(kind):
 def projected(azimuth: float, height: float, point: tuple[float, float, float], size: int) -> tuple[int, int]:
     """Row and column of a point in a picture, by a rotation matrix and a pinhole."""
     down = math.asin((height - _rays.LOOKED_AT) / _rays.DISTANCE)
-    turn = np.array(
-        [[math.cos(azimuth), math.sin(azimuth), 0], [-math.sin(azimuth), math.cos(azimuth), 0], [0, 0, 1]]
-    )
+    turn = np.array([[math.cos(azimuth), math.sin(azimuth), 0], [-math.sin(azimuth), math.cos(azimuth), 0], [0, 0, 1]])
     tilt = np.array([[math.cos(down), 0, math.sin(down)], [0, 1, 0], [-math.sin(down), 0, math.cos(down)]])
     towards, right, up = tilt @ turn @ (np.array(point) - (0, 0, _rays.LOOKED_AT))
     scale = size / 2 / _rays.SPREAD / (_rays.DISTANCE - towards)
@@ -116,7 +114,7 @@ def test_the_shadow_lies_away_from_the_sun():
     lit = scene.render(one(towards, 3.0, kind=2), 256)[0]
     opposite = tuple(-each for each in place)
     row_lit, column_lit = projected(towards, 3.0, (*opposite, 0), 256)
-    assert lit[1, row_lit, column_lit] > 0.8 > 0.55 > behind[1, row, column]
+    assert lit[1, row_lit, column_lit] > 0.8 and behind[1, row, column] < 0.55
 
 
 def test_hue_zero_is_red_a_third_green_and_two_thirds_blue_in_this_order_of_channels():
@@ -186,7 +184,8 @@ def test_pictures_are_bytes_over_255_and_larger_ones_show_the_same():
     factors = scene.draw_factors(8, seed=2)
     small, large = scene.render(factors), scene.render(factors, 96)
     assert small.shape == (8, 3, 32, 32) and small.dtype == torch.float32
-    assert torch.equal((small * 255).round() / 255, small) and 0 <= small.min() < 0.2 < 0.9 < small.max() <= 1
+    assert torch.equal((small * 255).round() / 255, small)
+    assert 0 <= small.min() < 0.2 and 0.9 < small.max() <= 1
     means = (large.square().unflatten(3, (32, 3)).unflatten(2, (32, 3)).mean((3, 5))).sqrt()
     assert (means - small).abs().mean() < 0.01
 
