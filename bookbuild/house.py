@@ -33,6 +33,7 @@ FLOORS: list[tuple[str, list[str]]] = [
                 "_notices",
                 "_pixels",
                 "distributions",
+                "_shapes",
                 "networks",
                 "exact",
                 "_drawable",
@@ -49,7 +50,7 @@ FLOORS: list[tuple[str, list[str]]] = [
     ("p(x|z), and what a model must offer", ["contract", "likelihoods", "_inputs", "_parts", "_model_checks"]),
     ("models", ["autoencoder", "vae", "cvae"]),
     ("training", ["_cuda", "_objectives", "_guards", "_run", "training"]),
-    ("what a trained model is asked", ["latent", "evaluation", "annealing", "pretrained"]),
+    ("what a trained model is asked", ["latent", "_bits", "evaluation", "annealing", "pretrained"]),
     (
         "widgets, and the command line (sliders and explorer are old names)",
         ["widgets", "sliders", "explorer", "__main__"],
