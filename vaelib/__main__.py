@@ -153,8 +153,8 @@ def _read(options: argparse.Namespace, shape: tuple[int, ...] | None = None) -> 
     )
     if len(found) < _FEWEST:
         raise ValueError(
-            f"{options.data} holds {len(found)} pictures: give {_FEWEST} at least, of which every tenth is kept for the "
-            "test, and hundreds for a model that learns what they have in common"
+            f"{options.data} holds {len(found)} pictures: give {_FEWEST} at least, of which every tenth is kept for "
+            "the test, and hundreds for a model that learns what they have in common"
         )
     if options.likelihood == "discretised_logistic":  # pictures of 16 bits have more values
         found = replace(found, images=(found.images * 255).round() / 255)
