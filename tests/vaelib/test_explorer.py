@@ -64,7 +64,8 @@ MODELS: dict[str, Any] = {
     "convolutions, grey, with classes": lambda: pretrained.build(
         {"data_dim": (1, 8, 8), "hidden_dims": (), "latent_dim": 2, "channels": (4,), "condition_dim": 10}
     ),
-    "256 grey values": lambda: VAE((3, 4, 4), (20,), 2, likelihood=DiscretisedLogistic(256, 0.05)),
+    # `spread` makes the logarithm of the scale three times as large: about 0.05.
+    "256 grey values": lambda: VAE((3, 4, 4), (20,), 2, likelihood=DiscretisedLogistic(256, 0.37)),
     "a layer without a bias": lambda: VAE(64, (20,), 2, decoder=nn.Sequential(nn.Linear(2, 64, bias=False))),
 }
 
