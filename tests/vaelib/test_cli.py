@@ -202,7 +202,7 @@ NUMBERS = "give a whole number from {} to 1,000,000,000, not"
         *(("--device", value, "--device cpu works everywhere") for value in ("gpu", "", "meta", "cuda:77")),
         ("--likelihood", "poisson", "invalid choice: 'poisson'"),
         ("--activation", "gelu", "invalid choice: 'gelu'"),
-        ("--data", "cats", "invalid choice: 'cats'"),
+        ("--data", "cats", "no data of the name 'cats', and no such folder: take digits"),
         ("--beta", "nan", "unrecognized arguments: --beta nan"),
     ],
 )
@@ -238,9 +238,11 @@ def test_options_have_the_values_that_the_help_states():
     assert vars(options_of("train")) == {
         "command": "train",
         "run": command_line._train,
-        "hidden": [400],
+        "hidden": None,  # 400, where there are no channels
+        "channels": None,
         "latent": 20,
-        "likelihood": "bernoulli",
+        "likelihood": None,  # bernoulli for grey images
+        "sigma": None,  # 1 for grey images
         "activation": "relu",
         "epochs": 10,
         "batch_size": 128,
@@ -250,6 +252,9 @@ def test_options_have_the_values_that_the_help_states():
         "seed": 0,
         "out": None,
         "conditional": False,
+        "size": 28,
+        "colour": False,
+        "skip_broken": False,
         "data": "mnist",
         "binarize": False,
         "samples": 0,
@@ -258,8 +263,13 @@ def test_options_have_the_values_that_the_help_states():
     }
     assert options_of("train", "--hidden").hidden == []
     assert options_of("train", "--hidden", "1000000", "1", "--seed", str(2**32 - 1)).hidden == [1_000_000, 1]
-    evaluated = {"command", "run", "model", "data", "binarize", "samples", "quiet", "device"}
-    assert set(vars(options_of("evaluate", "x"))) == evaluated
+    evaluated = {"command", "run", "model", "data", "binarize", "samples", "quiet", "device", "skip_broken"}
+    assert set(vars(options_of("evaluate", "x"))) == evaluated | {"size", "colour"}  # which the model says
+    grey = data.load("digits", "test").subset(3)
+    config = command_line._config(grey, options_of("train"))
+    assert (config["hidden_dims"], config["likelihood"]) == ([400], "bernoulli") and "sigma" not in config
+    colour = command_line._config(data.load("patches", "test"), options_of("train"))
+    assert (colour["hidden_dims"], colour["likelihood"], colour["sigma"]) == ([400], "gaussian", "learned")
     assert options_of("data").names == [] and options_of("data", "mnist").names == ["mnist"]
 
 
@@ -597,6 +607,18 @@ def test_the_scene_is_trained_on_by_its_name(monkeypatch, tmp_path, capsys, more
     assert "20 images of scene, in colour" in elbo_line(capsys.readouterr().out)
     assert main(["train", "--data", "scene", *QUICK, *more, "--conditional", "--sigma", "0.1"]) == 0
     assert "given their class" in elbo_line(capsys.readouterr().out)
+
+
+def test_a_learned_sigma_starts_at_the_one_that_fits_the_mean_image(pictures, tmp_path, capsys):
+    out = tmp_path / "model.safetensors"
+    more = ["--colour", "--size", "8", "--hidden", "4", "--learning-rate", "1e-9", "--out", str(out)]
+    assert main(["train", "--data", str(pictures), *QUICK, *more]) == 0
+    images = data.from_folder(pictures, 8, colour=True).images
+    train = images[torch.arange(40) % 10 != 4].numpy()
+    # The best sigma of a Gaussian with given means is the root of the mean squared distance from them.
+    sigma = math.sqrt(((train - train.mean(0)) ** 2).mean())
+    assert command_line._rebuilt(str(out)).log_sigma.exp().item() == pytest.approx(sigma, rel=1e-4)
+    assert 0.1 < sigma < 0.5
 
 
 def refusal(arguments, capsys):
