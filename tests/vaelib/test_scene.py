@@ -1,6 +1,9 @@
 """The scene against geometry that is worked out another way: marching along rays, projecting points, SciPy's filter."""
 
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -195,6 +198,15 @@ def test_pictures_are_those_of_every_other_platform_within_a_step():
     wanted = torch.from_numpy(stored.transpose(0, 2, 4, 1, 3).reshape(32, 3, 32, 32).astype(np.float32) / 255)
     found = scene.render(scene.draw_factors(32, seed=0))
     assert (found - wanted).abs().max() < 1.5 / 255
+
+
+def test_a_processor_with_fewer_instructions_draws_the_same_bytes():
+    code = "from vaelib import scene; print(scene.in_bytes(scene.draw_factors(60, 3).double().numpy()).tobytes().hex())"
+    # Names of several versions of NumPy, which passes over those that it doesn't know.
+    fewer = {"NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX2 FMA3 AVX512F AVX512_SKX"}
+    environment = os.environ | fewer | {"PYTHONWARNINGS": "ignore"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert bytes.fromhex(done.stdout) == scene.in_bytes(scene.draw_factors(60, 3).double().numpy()).tobytes()
 
 
 def test_factors_are_uniform_and_the_same_everywhere():
