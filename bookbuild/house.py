@@ -33,6 +33,7 @@ FLOORS: list[tuple[str, list[str]]] = [
                 "_notices",
                 "_pixels",
                 "distributions",
+                "_shapes",
                 "networks",
                 "exact",
                 "_drawable",
@@ -42,6 +43,7 @@ FLOORS: list[tuple[str, list[str]]] = [
                 "_idx",
                 "_fetch",
             ),
+            *("_rays", "scene", "_made"),
             *("_sets", "_folder", "data", "_content", "_identity", "_state", "checkpoints", "_interrupt", "_devices"),
         ],
     ),
@@ -51,7 +53,7 @@ FLOORS: list[tuple[str, list[str]]] = [
     (
         "what a trained model is asked",
         [
-            *("latent", "evaluation", "annealing", "pretrained"),
+            *("latent", "_bits", "evaluation", "annealing", "pretrained"),
             *("_case", "_bounds", "_draws", "_examinations", "_histories", "diagnosis"),
         ],
     ),

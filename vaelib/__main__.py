@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 
 from vaelib import __version__, checkpoints, data, pretrained
 from vaelib.cvae import CVAE
-from vaelib.evaluation import log_evidence, mean_elbo
+from vaelib.evaluation import bits_per_dimension, log_evidence, mean_elbo
 from vaelib.networks import ACTIVATIONS, check_positive_number
 from vaelib.training import TrainingError, choose_device, fit
 from vaelib.vae import VAE
@@ -24,6 +24,8 @@ from vaelib.vae import VAE
 _STOPPED, _PIPE = 128 + 2, 128 + 13
 # A layer wider than any memory, and more of anything than can be waited for.
 _WIDEST, _MANY = 10**6, 10**9
+# Of a folder's pictures: as few as there may be, and which of each ten is for the test.
+_FEWEST, _TENTH = 10, 4
 
 
 class _Parser(argparse.ArgumentParser):
@@ -65,7 +67,7 @@ def _run(options: argparse.Namespace) -> int:
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "allocate memory" not in str(error):
             raise
-        message = "there is not enough memory for this model: take a smaller --hidden or --latent"
+        message = "there is not enough memory for this model: take a smaller --hidden, --channels or --latent"
     except KeyboardInterrupt:
         message = "stopped"
     print(f"vaelib {options.command}: {message}", file=sys.stderr)
@@ -75,7 +77,9 @@ def _run(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     if options.out is not None:
         _check_writable(options.out)
-    train, test = data.load(options.data), data.load(options.data, "test")
+    if options.channels and options.hidden:
+        raise ValueError("--hidden gives the layers of a model without --channels: leave one of them out")
+    train, test = _read(options)
     validation = None
     if options.validation >= len(train):
         raise ValueError(
@@ -86,16 +90,12 @@ def _train(options: argparse.Namespace) -> int:
         if options.binarize:  # as the images of training and of the report are
             drawn = data.binarize(validation.images, torch.Generator().manual_seed(options.seed))
             validation = replace(validation, images=drawn)
-    config = {
-        "data_dim": train.images[0].numel(),
-        "hidden_dims": options.hidden,
-        "latent_dim": options.latent,
-        "likelihood": options.likelihood,
-        "activation": options.activation,
-    }
-    if options.conditional:
-        config["condition_dim"] = int(train.labels.max()) + 1
+    config = _config(train, options)
     model = pretrained.build(config, seed=options.seed)
+    if config.get("sigma") == "learned":
+        # The sigma that fits best to a decoder of the mean image alone, where training starts: from 1 the way is long.
+        deviation = (train.images - train.images.mean(0)).square().mean().sqrt().clamp(min=1e-3)
+        model.log_sigma.data.copy_(deviation.log())
     history = fit(
         model,
         train,
@@ -119,6 +119,53 @@ def _train(options: argparse.Namespace) -> int:
     return _report(model, test, options)
 
 
+def _config(train: data.ImageData, options: argparse.Namespace) -> dict[str, Any]:
+    """Return what the model is made from: its likelihood is Bernoulli for grey images, Gaussian for those in colour."""
+    shape = tuple(train.images.shape[1:])
+    colour = len(shape) == 3
+    likelihood = options.likelihood or ("gaussian" if colour else "bernoulli")
+    config: dict[str, Any] = {
+        "data_dim": shape if colour else math.prod(shape),
+        "hidden_dims": [400] if options.hidden is None else options.hidden,
+        "latent_dim": options.latent,
+        "likelihood": likelihood,
+        "activation": options.activation,
+    }
+    if options.channels:
+        config |= {"data_dim": shape if colour else (1, *shape), "hidden_dims": [], "channels": options.channels}
+    if options.sigma is not None or (likelihood == "gaussian" and colour):
+        config["sigma"] = "learned" if options.sigma is None else options.sigma
+    if options.conditional:
+        config["condition_dim"] = len(train.classes) if train.classes else int(train.labels.max()) + 1
+    return config
+
+
+def _read(options: argparse.Namespace, shape: tuple[int, ...] | None = None) -> tuple[data.ImageData, data.ImageData]:
+    """Return the images to train and to test with; of a folder's pictures every tenth is for the test.
+
+    Args:
+        options: of the command line.
+        shape: what images a trained model takes, which a folder's are then made into.
+    """
+    if options.data in data.names():
+        return data.load(options.data), data.load(options.data, "test")
+    size, colour = options.size, options.colour
+    if shape is not None:
+        size, colour = (math.isqrt(shape[0]), False) if len(shape) == 1 else (shape[-1], shape[0] == 3)
+    found = data.from_folder(
+        options.data, size, colour=colour, classes=options.conditional, skip_broken=options.skip_broken
+    )
+    if len(found) < _FEWEST:
+        raise ValueError(
+            f"{options.data} holds {len(found)} pictures: give {_FEWEST} at least, of which every tenth is kept for "
+            "the test, and hundreds for a model that learns what they have in common"
+        )
+    if options.likelihood == "discretised_logistic":  # pictures of 16 bits have more values
+        found = replace(found, images=(found.images * 255).round() / 255)
+    rows = torch.arange(len(found))
+    return found.subset(rows[rows % 10 != _TENTH]), found.subset(rows[rows % 10 == _TENTH])
+
+
 def _evaluate(options: argparse.Namespace) -> int:
     if options.model in pretrained.names():
         model = pretrained.load(options.model)
@@ -129,7 +176,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         )
     else:
         model = _rebuilt(options.model)
-    test = data.load(options.data, "test")
+    options.conditional, options.likelihood = isinstance(model, CVAE), getattr(model.likelihood, "name", None)
+    _, test = _read(options, model.data_shape)
     pixels, wanted = test.images[0].numel(), math.prod(model.data_shape)
     if pixels != wanted:
         raise ValueError(
@@ -160,9 +208,16 @@ def _report(model: VAE | CVAE, test: data.ImageData, options: argparse.Namespace
     conditions = test.labels if isinstance(model, CVAE) else None
     model.to(choose_device(options.device))
     pixels = "binarised pixels" if options.binarize else "grey pixels, not binarised"
+    if images.ndim == 4:
+        pixels = "binarised colours" if options.binarize else "in colour"
     which = f"{len(test)} images of {test.name}{'' if conditions is None else ' given their class'}, {pixels}"
     elbo = mean_elbo(model, images, conditions)
     print(f"test -ELBO {-elbo:.2f} nats per image ({which}, z sampled once)")
+    name = getattr(model.likelihood, "name", "")
+    if not options.binarize and (name == "discretised_logistic" or (name == "gaussian" and images.ndim == 4)):
+        kind = "a bound" if name == "discretised_logistic" else "of a density, pixels without noise: no bound"
+        levels = None if name == "discretised_logistic" else 256
+        print(f"test bits per dimension {bits_per_dimension(model, elbo, levels):.3f} ({kind}; 256 values a number)")
     if options.samples:
         evidence = log_evidence(model, images, options.samples, conditions, progress=not options.quiet)
         print(f"test -log p {-evidence.mean():.2f} nats per image ({which}, {options.samples} importance samples)")
@@ -170,12 +225,21 @@ def _report(model: VAE | CVAE, test: data.ImageData, options: argparse.Namespace
 
 
 def _data(options: argparse.Namespace) -> int:
+    missing = []
     for name in options.names or data.names():
-        for split in ("train", "test"):
-            found = data.load(name, split)
-            shape = " x ".join(map(str, found.images.shape))
-            print(f"{name} {split}: {shape} images, verified")
+        try:
+            for split in ("train", "test"):
+                found = data.load(name, split)
+                shape = " x ".join(map(str, found.images.shape))
+                proven = all(each.state in ("verified", "missing") for each in data.locate(name))
+                print(f"{name} {split}: {shape} images{', verified' if proven else ''}")
+        except data.DataNotFoundError as error:
+            if options.names:
+                raise
+            missing.append(str(error))
         print(*data.locate(name), sep="\n")
+    if missing:
+        raise data.DataNotFoundError("\n".join(missing))
     return 0
 
 
@@ -215,6 +279,22 @@ def _device(text: str) -> str:
     return text
 
 
+def _sigma(text: str) -> float | str:
+    return text if text == "learned" else _positive(text)
+
+
+def _images(text: str) -> str:
+    """Read the name of a data set, or the path of a folder of pictures."""
+    if text in data.names() or os.path.isdir(os.path.expanduser(text)):
+        return text
+    if os.path.exists(text):
+        raise argparse.ArgumentTypeError(f"{text} is a file: give the folder that the pictures lie in")
+    names = ", ".join(data.names())
+    raise argparse.ArgumentTypeError(
+        f"there are no data of the name {text!r}, and no such folder: take {names}, or the path of a folder of pictures"
+    )
+
+
 def _data_name(text: str) -> str:
     if text not in data.names():
         raise argparse.ArgumentTypeError(f"there are no data of the name {text!r}: take {', '.join(data.names())}")
@@ -229,11 +309,22 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="train a VAE and print its test -ELBO")
     train.add_argument(
-        "--hidden", type=_whole(1, _WIDEST), nargs="*", default=[400], help="hidden widths of the encoder (400)"
+        "--hidden", type=_whole(1, _WIDEST), nargs="*", default=None, help="hidden widths of the encoder (400)"
+    )
+    train.add_argument(
+        "--channels",
+        type=_whole(1, _WIDEST),
+        nargs="+",
+        help="convolutions with so many channels in place of --hidden, as 32 64; each halves height and width",
     )
     train.add_argument("--latent", type=_whole(1, _WIDEST), default=20, help="latent dimensions (20)")
     train.add_argument(
-        "--likelihood", choices=["bernoulli", "gaussian"], default="bernoulli", help="p(x|z) (bernoulli)"
+        "--likelihood",
+        choices=["bernoulli", "gaussian", "discretised_logistic"],
+        help="p(x|z) (bernoulli; in colour gaussian)",
+    )
+    train.add_argument(
+        "--sigma", type=_sigma, help="of --likelihood gaussian, a number or learned (1; in colour learned)"
     )
     train.add_argument("--activation", choices=list(ACTIVATIONS), default="relu", help="of the hidden layers (relu)")
     train.add_argument("--epochs", type=_whole(1, _MANY), default=10, help="passes over the images (10)")
@@ -245,15 +336,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--seed", type=_whole(0, 2**32 - 1), default=0, help="of weights, order and noise (0)")
     train.add_argument("--out", type=Path, help="checkpoint to write; an interrupted run goes on from it")
-    train.add_argument("--conditional", action="store_true", help="train a CVAE, conditioned on the class")
+    train.add_argument("--size", type=_whole(1, 4096), default=28, help="side of the pictures of a folder (28)")
+    train.add_argument("--colour", action="store_true", help="read the pictures of a folder in colour")
+    train.add_argument("--conditional", action="store_true", help="train a CVAE, conditioned on the class (subfolder)")
     train.set_defaults(run=_train)
 
     evaluate = commands.add_parser("evaluate", help="print the test -ELBO, or log evidence, of a saved model")
     evaluate.add_argument("model", help=f"a checkpoint, or one of: {', '.join(pretrained.names())}")
-    evaluate.set_defaults(run=_evaluate)
+    evaluate.set_defaults(run=_evaluate, size=None, colour=None)
 
     for command in (train, evaluate):
-        command.add_argument("--data", choices=data.names(), default="mnist", help="the images (mnist)")
+        command.add_argument(
+            "--data",
+            type=_images,
+            default="mnist",
+            metavar="NAME-OR-FOLDER",
+            help=f"the images: {', '.join(data.names())}, or a folder of pictures (mnist)",
+        )
+        command.add_argument("--skip-broken", action="store_true", help="leave out pictures that can't be read")
         command.add_argument("--binarize", action="store_true", help="draw binary pixels instead of using grey ones")
         command.add_argument(
             "--samples", type=_whole(0, _MANY), default=0, help="importance samples of the log evidence (0: none)"

@@ -1,8 +1,9 @@
 """Data sets in files: where they may lie, the cache, and the mirrors that serve what is missing.
 
 A file is looked for in the reader's own folder, `$VAELIB_DATA`, where nothing is ever written. Where that variable is
-not set, it is looked for in the cache (`$VAELIB_CACHE`, or the platform's own place), and fetched into it. Nobody gets
-a byte that was not verified.
+not set, it is looked for in the cache (`$VAELIB_CACHE`, or the platform's own place), then where torchvision and Keras
+keep theirs, which is read, never written, and at last fetched into the cache. Nobody gets a byte that was not verified:
+by its hash, or, for an unpacked file of which only the hash of the packed one is known, by its form.
 """
 
 import io
@@ -12,7 +13,8 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +25,9 @@ import torch
 from vaelib import _idx
 from vaelib._files import atomic_write
 from vaelib._idx import DataError, IdxFile
+from vaelib._notices import warn
 
-__all__ = ["DataNotFoundError", "LocatedFile", "Source", "mnist_like"]
+__all__ = ["DataNotFoundError", "LocatedFile", "Source", "cache_folder", "mnist_like"]
 
 
 class DataNotFoundError(DataError, FileNotFoundError):
@@ -36,7 +39,10 @@ class DataNotFoundError(DataError, FileNotFoundError):
 
 @dataclass(frozen=True)
 class LocatedFile:
-    """Say where one file of a data set is, or should be; `state` is "verified", "missing" or what is wrong."""
+    """Say where one file of a data set is, or should be.
+
+    `state` is "verified", "right in form, its content not verified", "missing" or what is wrong.
+    """
 
     __module__ = "vaelib.data"
 
@@ -57,12 +63,18 @@ class Source:
         splits: for each split its images and its labels.
         mirrors: the addresses, with a slash at the end, that serve the files as .gz.
         timeout: seconds until the first byte, and between two pieces.
+        torchvision: the name of the folder that torchvision keeps it in.
+        keras: that of Keras.
+        classes: the name of each label.
     """
 
     name: str
     splits: Mapping[str, tuple[IdxFile, IdxFile]]
     mirrors: tuple[str, ...]
     timeout: float = 10.0
+    torchvision: str = ""
+    keras: str = ""
+    classes: tuple[str, ...] | None = None
 
     def read(self, split: str, progress: bool) -> dict[str, Any]:
         """Return the images and labels of one split, verified, from the reader's folder, the cache or a mirror.
@@ -84,6 +96,7 @@ class Source:
         return {
             "images": torch.from_numpy(np.divide(pixels, 255, dtype=np.float32)),
             "labels": torch.from_numpy(classes.astype(np.int64)),
+            "classes": self.classes,
         }
 
     def locate(self) -> tuple[LocatedFile, ...]:
@@ -92,52 +105,78 @@ class Source:
         Raises:
             DataNotFoundError: where there is no home folder to look in.
         """
-        folder, _ = _folder(self)
         pairs = [pair for images, labels in self.splits.values() for pair in ((images, labels), (labels, images))]
-        return tuple(_state(folder, file, other) for file, other in pairs)
+        return tuple(_state(self, file, other) for file, other in pairs)
 
 
-def mnist_like(name: str, mirrors: tuple[str, ...], sha256: Mapping[str, str]) -> Source:
+def mnist_like(
+    name: str,
+    mirrors: tuple[str, ...],
+    sha256: Mapping[str, str] | None = None,
+    md5: Mapping[str, str] | None = None,
+    **more: Any,
+) -> Source:
     """Return a data set of MNIST's form: 60,000 and 10,000 images of 28x28 in four files of MNIST's names.
 
     Args:
         name: the data set's.
         mirrors: the addresses, with a slash at the end, that serve the files as .gz.
         sha256: the hash of each file's decompressed bytes, by its name.
+        md5: the hash of each .gz file, by its name without .gz.
+        more: other fields of `Source`.
     """
     splits = {}
     for split, prefix, n in (("train", "train", 60_000), ("test", "t10k", 10_000)):
-        images, labels = f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte"
-        splits[split] = (
-            IdxFile(images, (n, 28, 28), sha256[images]),
-            IdxFile(labels, (n,), sha256[labels]),
+        images, labels = (
+            IdxFile(file, shape, (sha256 or {}).get(file, ""), (md5 or {}).get(file, ""))
+            for file, shape in (
+                (f"{prefix}-images-idx3-ubyte", (n, 28, 28)),
+                (f"{prefix}-labels-idx1-ubyte", (n,)),
+            )
         )
-    return Source(name, splits, mirrors)
+        splits[split] = (images, labels)
+    return Source(name, splits, mirrors, **more)
 
 
-def _state(folder: Path, file: IdxFile, other: IdxFile) -> LocatedFile:
-    for path in _candidates(folder, file):
+def _state(source: Source, file: IdxFile, other: IdxFile) -> LocatedFile:
+    folder, is_cache = _folder(source)
+    for path, is_known in _candidates(source, folder, is_cache, file):
         try:
             _idx.read(path, file, other)
+            state = "verified" if _idx.is_proven(path, file) else "right in form, its content not verified"
         except (FileNotFoundError, NotADirectoryError):
             continue
-        except DataError as error:
-            return LocatedFile(str(path), str(error).removeprefix(f"{path} "))
-        except OSError as error:
-            return LocatedFile(str(path), f"cannot be read ({error.strerror})")
-        return LocatedFile(str(path), "verified")
+        except (DataError, OSError) as error:
+            if not is_known:
+                continue
+            reason = str(error) if isinstance(error, DataError) else f"cannot be read ({error.strerror})"
+            return LocatedFile(str(path), reason.removeprefix(f"{path} "))
+        return LocatedFile(str(path), state)
     return LocatedFile(str(folder / file.name), "missing")
 
 
 def _content(source: Source, file: IdxFile, other: IdxFile, progress: bool) -> bytes:
     """Return the verified bytes of one file from the reader's folder, our cache or a mirror."""
     folder, is_cache = _folder(source)
-    for path in _candidates(folder, file):
+    for path, is_known in _candidates(source, folder, is_cache, file):
         try:
-            return _idx.read(path, file, other)
+            content = _idx.read(path, file, other)
+            if not _idx.is_proven(path, file):
+                warn(
+                    f"{path} is right in form, and whether its content is {source.name}'s is not known: the hash of "
+                    f"{file.name}.gz is; put that beside it, and it is read instead"
+                )
+            return content
         except (FileNotFoundError, NotADirectoryError):
             continue
-        except DataError as error:
+        except (DataError, OSError) as error:
+            if not is_known:
+                continue
+            if isinstance(error, OSError):
+                if not is_cache:
+                    raise DataError(f"{path} cannot be read ({error.strerror}). {_own_file(source, file)}") from error
+                what = f"{path.name} there cannot be read"
+                raise _cache_unusable(source, file, other, folder, what, error) from error
             if not is_cache:
                 raise DataError(f"{error}. {_own_file(source, file)}") from error
             try:
@@ -145,10 +184,6 @@ def _content(source: Source, file: IdxFile, other: IdxFile, progress: bool) -> b
             except OSError as failure:
                 what = f"{error}, and cannot be set aside"
                 raise _cache_unusable(source, file, other, folder, what, failure) from error
-        except OSError as error:
-            if not is_cache:
-                raise DataError(f"{path} cannot be read ({error.strerror}). {_own_file(source, file)}") from error
-            raise _cache_unusable(source, file, other, folder, f"{path.name} there cannot be read", error) from error
     if is_cache:
         return _fetch(source, file, other, folder, progress)
     remedy = (
@@ -161,23 +196,50 @@ def _content(source: Source, file: IdxFile, other: IdxFile, progress: bool) -> b
 
 def _folder(source: Source) -> tuple[Path, bool]:
     """Return the folder to look in, and whether it is our cache (else it is the reader's own, never written to)."""
-    own, cache = os.environ.get("VAELIB_DATA"), os.environ.get("VAELIB_CACHE")
-    try:
-        if own or cache:
-            return Path(own or cache or "").expanduser() / source.name, not own
-        import pooch
+    own = os.environ.get("VAELIB_DATA")
+    return (_at_home("VAELIB_DATA", own) / source.name, False) if own else (cache_folder(source.name), True)
 
-        return Path(pooch.os_cache("vaelib")).expanduser() / source.name, True
+
+def cache_folder(name: str) -> Path:
+    """Return the folder of a data set in the cache, `$VAELIB_CACHE` or the platform's own place; it need not exist.
+
+    Raises:
+        DataNotFoundError: where there is no home folder to look in.
+    """
+    cache = os.environ.get("VAELIB_CACHE")
+    if cache:
+        return _at_home("VAELIB_CACHE", cache) / name
+    import pooch
+
+    try:
+        return Path(pooch.os_cache("vaelib")).expanduser() / name
     except RuntimeError as error:  # there is no HOME, and the system knows no home folder for this user
         message = "this user has no home folder to keep data in: set VAELIB_CACHE to a folder"
-        if own or cache:
-            name = "VAELIB_DATA" if own else "VAELIB_CACHE"
-            message = f"{name} is {own or cache}, and there is no such home folder: set {name} to a path without ~"
         raise DataNotFoundError(message) from error
 
 
-def _candidates(folder: Path, file: IdxFile) -> tuple[Path, Path]:
-    return folder / file.name, folder / f"{file.name}.gz"
+def _at_home(variable: str, path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        message = f"{variable} is {path}, and there is no such home folder: set {variable} to a path without ~"
+        raise DataNotFoundError(message) from error
+
+
+def _candidates(source: Source, folder: Path, is_cache: bool, file: IdxFile) -> Iterator[tuple[Path, bool]]:
+    """Yield where a file may be, and whether that is the folder where it should be, or one that others keep."""
+    places = [(folder, True)]
+    if source.torchvision:
+        # Below the root that was given to torchvision: the reader's folder, or "data", as most programs have it.
+        places.append(((Path("data") if is_cache else folder.parent) / source.torchvision / "raw", False))
+    if source.keras and is_cache:
+        with suppress(RuntimeError):  # no home
+            home = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
+            places.append((home / "datasets" / source.keras, False))
+    for place, is_known in places:
+        names = (file.name, f"{file.name}.gz")
+        for name in names if file.sha256 else names[::-1]:  # first the one whose hash is known
+            yield place / name, is_known
 
 
 def _own_file(source: Source, file: IdxFile) -> str:
@@ -241,8 +303,9 @@ def _fetch(source: Source, file: IdxFile, other: IdxFile, folder: Path, progress
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass  # a folder that cannot be written is found out before the download, at no cost of waiting
-        content = _from_mirrors(source, file, other, folder, progress)
-        _store(content, folder / file.name)
+        content, raw = _from_mirrors(source, file, other, folder, progress)
+        # Stored as what its hash is known of.
+        _store(*((content, folder / file.name) if file.sha256 else (raw, folder / f"{file.name}.gz")))
     except DataError:
         raise
     except OSError as error:
@@ -264,8 +327,8 @@ def _store(content: bytes, path: Path) -> None:
 # The mirrors
 
 
-def _from_mirrors(source: Source, file: IdxFile, other: IdxFile, folder: Path, progress: bool) -> bytes:
-    """Return the verified bytes from the first mirror that serves them, trying each twice."""
+def _from_mirrors(source: Source, file: IdxFile, other: IdxFile, folder: Path, progress: bool) -> tuple[bytes, bytes]:
+    """Return the verified bytes, and as they were sent, from the first mirror that serves them, trying each twice."""
     failures: dict[str, str] = {}
     silent = set()
     for mirror in source.mirrors * 2:
@@ -273,7 +336,7 @@ def _from_mirrors(source: Source, file: IdxFile, other: IdxFile, folder: Path, p
             continue
         try:
             raw = _download(f"{mirror}{file.name}.gz", file, source.timeout, progress)
-            return _idx.verify(raw, "the answer", file, other)
+            return _idx.verify(raw, "the answer", file, other), raw
         except TimeoutError:
             silent.add(mirror)  # a second wait would not help a reader without a network
             failures[mirror] = f"no answer within {source.timeout:g} s"

@@ -1,9 +1,11 @@
 """A folder of pictures as arrays: each picture is read as it looks, or named with the reason why it can't be.
 
-Pillow opens the files. What it would settle in silence is settled here: transparency, more than 8 bits, rotation,
-several pictures in one file, other proportions, and what becomes of those that can't be read.
+Pillow opens the files. What it would settle in silence is settled here: transparency, more than 8 bits, rotation, what
+colours a number stands for, several pictures in one file, other proportions, and what becomes of those that can't be
+read.
 """
 
+import io
 import itertools
 import os
 import re
@@ -18,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
 
 from vaelib._fetch import DataNotFoundError
 from vaelib._idx import DataError
@@ -251,6 +253,7 @@ def _open(file: Path, colour: bool, background: str) -> Image.Image:
         picture = ImageOps.exif_transpose(opened)  # which loads it
     if white:
         return _deep(picture, white, inverted)
+    picture = _in_srgb(picture)
     if picture.has_transparency_data:
         picture = _over(picture.convert("RGBA"), background)
     if picture.mode not in ("1", "L"):
@@ -258,6 +261,22 @@ def _open(file: Path, colour: bool, background: str) -> Image.Image:
     picture = picture.convert("RGB" if colour else "L")
     _remark_on_darkness(np.asarray(picture), 255)
     return picture
+
+
+def _in_srgb(picture: Image.Image) -> Image.Image:
+    """Return a picture with the numbers of sRGB, where a profile in it says that its own mean other colours."""
+    profile = picture.info.get("icc_profile")
+    if not profile or picture.mode not in ("RGB", "RGBA", "CMYK"):
+        return picture
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "srgb" in ImageCms.getProfileDescription(source).lower():
+            return picture
+        mode = "RGBA" if picture.mode == "RGBA" else "RGB"
+        return ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode=mode) or picture
+    except (ImageCms.PyCMSError, OSError):
+        warnings.warn("its colour profile can't be read: its colours are taken for those of sRGB", stacklevel=2)
+        return picture
 
 
 def _scale(opened: Image.Image) -> tuple[int, bool]:

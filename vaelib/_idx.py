@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["DataError", "IdxFile", "read", "to_array", "verify"]
+__all__ = ["DataError", "IdxFile", "is_proven", "read", "to_array", "verify"]
 
+_GZIP = b"\x1f\x8b"
 _KINDS = {2049: "labels", 2051: "images"}
 
 
@@ -32,12 +33,14 @@ class IdxFile:
     Args:
         name: its name, without .gz.
         shape: the sizes that its header must give.
-        sha256: the hash of its decompressed bytes.
+        sha256: the hash of its decompressed bytes, where it is known.
+        md5: the hash of the .gz file as it is published, where that is known instead.
     """
 
     name: str
     shape: tuple[int, ...]
-    sha256: str
+    sha256: str = ""
+    md5: str = ""
 
     @property
     def kind(self) -> str:
@@ -87,7 +90,8 @@ def read(path: Path, file: IdxFile, other: IdxFile) -> bytes:
 def verify(raw: bytes, where: str, file: IdxFile, other: IdxFile) -> bytes:
     """Return the decompressed content of raw bytes that are `file`.
 
-    The SHA-256 at the end would refuse anything that the earlier checks refuse: they are there for their messages.
+    The hash at the end would refuse anything that the earlier checks refuse: they are there for their messages. Where
+    only the hash of the packed file is known, an unpacked one is checked by them alone; see `is_proven`.
 
     Args:
         raw: what was read or sent, compressed or not.
@@ -100,7 +104,7 @@ def verify(raw: bytes, where: str, file: IdxFile, other: IdxFile) -> bytes:
     """
     if not raw:
         raise DataError(f"{where} is empty (0 bytes)")
-    content = _gunzip(raw, where, file) if raw.startswith(b"\x1f\x8b") else raw
+    content = _gunzip(raw, where, file) if raw.startswith(_GZIP) else raw
     if content.lstrip()[:1] == b"<":
         raise DataError(f"{where} is a web page and no data (from a proxy or a login page?)")
     _check_header(content, where, file, other)
@@ -113,9 +117,24 @@ def verify(raw: bytes, where: str, file: IdxFile, other: IdxFile) -> bytes:
         if (labels > 9).any():
             index = int(np.argmax(labels > 9))
             raise DataError(f"{where} has label {labels[index]} at index {index:,}: labels are 0 to 9")
-    if hashlib.sha256(content).hexdigest() != file.sha256:
+    if file.sha256 and hashlib.sha256(content).hexdigest() != file.sha256:
         raise DataError(f"{where} has the wrong SHA-256: its content is not that of {file.name}")
+    if file.md5 and raw is not content and hashlib.md5(raw, usedforsecurity=False).hexdigest() != file.md5:
+        raise DataError(f"{where} has the wrong MD5: it is not {file.name}.gz as it is published")
     return content
+
+
+def is_proven(path: Path, file: IdxFile) -> bool:
+    """Return whether a file that `read` takes was compared with a hash, and not by its form alone.
+
+    Args:
+        path: where it lies.
+        file: what it must be.
+    """
+    if file.sha256:
+        return True
+    with path.open("rb") as stream:
+        return bool(file.md5) and stream.read(2) == _GZIP
 
 
 def to_array(content: bytes, file: IdxFile) -> np.ndarray:

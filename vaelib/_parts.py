@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vaelib._notices import warn
 from vaelib._pixels import rows_as_tensor
 from vaelib.contract import Likelihood, untouched
-from vaelib.likelihoods import Bernoulli, Gaussian
+from vaelib.likelihoods import Bernoulli, DiscretisedLogistic, Gaussian
 from vaelib.networks import NEUTRAL, check_positive_number, mlp
 
 
@@ -19,7 +19,8 @@ def named(likelihood: str | Likelihood, sigma: float | str = 1.0) -> Likelihood:
     """Return the likelihood of a name, or the one given.
 
     Args:
-        likelihood: "bernoulli", "gaussian", or an object with the methods of `Likelihood`.
+        likelihood: "bernoulli", "gaussian", "discretised_logistic" (of 256 levels), or an object with the methods of
+            `Likelihood`.
         sigma: of the Gaussian by name; 1 elsewhere.
 
     Raises:
@@ -30,10 +31,10 @@ def named(likelihood: str | Likelihood, sigma: float | str = 1.0) -> Likelihood:
         raise TypeError(f"{likelihood.__name__} is a class: give an object of it, {likelihood.__name__}()")
     if isinstance(likelihood, str) and likelihood == "gaussian":
         return Gaussian(sigma)
-    if isinstance(likelihood, str) and likelihood != "bernoulli":
+    if isinstance(likelihood, str) and likelihood not in ("bernoulli", "discretised_logistic"):
         raise ValueError(
             f"unknown likelihood {likelihood!r}: choose 'bernoulli' or 'gaussian', or give an object such as "
-            "vaelib.likelihoods.DiscretisedLogistic()"
+            "vaelib.likelihoods.DiscretisedLogistic(), whose name is 'discretised_logistic'"
         )
     if sigma != "learned":
         check_positive_number("sigma", sigma, " or 'learned'")
@@ -43,7 +44,7 @@ def named(likelihood: str | Likelihood, sigma: float | str = 1.0) -> Likelihood:
             f"{likelihood if isinstance(likelihood, str) else type(likelihood).__name__}"
         )
     if isinstance(likelihood, str):
-        return Bernoulli()
+        return Bernoulli() if likelihood == "bernoulli" else DiscretisedLogistic()
     missing = [name for name in ("name", "log_prob", "mean", "sample", "check") if not hasattr(likelihood, name)]
     if missing:
         raise TypeError(f"{type(likelihood).__name__} is no likelihood: it lacks {', '.join(missing)}")

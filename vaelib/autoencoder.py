@@ -8,15 +8,8 @@ from torch import Tensor, nn
 
 from vaelib import _parts as parts
 from vaelib._pixels import check_finite
-from vaelib.networks import (
-    check_images,
-    check_positive_integer,
-    check_shape,
-    check_widths,
-    evaluating,
-    first_tensor,
-    seeded,
-)
+from vaelib._shapes import check_images, check_shape, check_widths
+from vaelib.networks import check_positive_integer, evaluating, first_tensor, seeded
 
 
 class Autoencoder(nn.Module):

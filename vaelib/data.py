@@ -1,8 +1,8 @@
-"""Images: the embedded 8x8 digits, MNIST verified bit by bit, the ring of chapter 2, and a folder of your own.
+"""Images: the embedded 8x8 digits, MNIST verified bit by bit, a scene in colour, the ring, and a folder of your own.
 
-`load` finds a data set by its name; to add one, add its entry to the table of `vaelib/_sets.py`. MNIST is looked for in
-the folder `mnist` of `$VAELIB_DATA`, where nothing is ever written. Without that variable it is looked for in the cache
-(`$VAELIB_CACHE`, or the platform's own place), and fetched into it.
+`load` finds a data set by its name, in the table of `vaelib/_sets.py`. MNIST is looked for in the folder `mnist` of
+`$VAELIB_DATA`, where nothing is ever written; without that variable in the cache (`$VAELIB_CACHE`, or the platform's
+own place) and where torchvision keeps it, and fetched into the cache.
 """
 
 import os
@@ -84,7 +84,9 @@ def load(
     fallback: Literal["digits"] | None = None,
     progress: bool | None = None,
 ) -> ImageData:
-    """Return a data set by name, "digits" (1,500 and 297 images of 8x8) or "mnist" (60,000 and 10,000 of 28x28).
+    """Return a data set by name: grey "digits" (1,500 and 297 of 8x8), "mnist", "fashion-mnist", "kmnist" (as MNIST).
+
+    In colour, 32x32: "scene" (20,000 and 4,000; see `vaelib.scene`), and "patches" (4,700 and 182) of photographs.
 
     Args:
         name: one of `names()`.
@@ -93,11 +95,12 @@ def load(
         progress: whether a download shows a bar; None for on a terminal and in a notebook only.
 
     Raises:
-        DataNotFoundError: where MNIST is not at hand.
+        DataNotFoundError: where MNIST or the like is not at hand.
         DataError: for a bad file in VAELIB_DATA or an unknown name.
 
     Source:
-        LeCun, Cortes and Burges (MNIST, CC BY-SA 3.0); Alpaydin and Kaynak (UCI digits, through scikit-learn).
+        LeCun, Cortes and Burges (MNIST, CC BY-SA 3.0); Xiao, Rasul and Vollgraf (Fashion-MNIST, MIT); Clanuwat et al.
+        (KMNIST, CC BY-SA 4.0). Through scikit-learn: Alpaydin and Kaynak (UCI digits); photographs, CC BY 2.0.
     """
     if split not in ("train", "test"):
         raise DataError(f"unknown split {split!r}: choose 'train' or 'test'")
@@ -143,15 +146,12 @@ def from_folder(
 
 
 def binarize(images: Array, generator: torch.Generator | None = None, threshold: float | None = None) -> Tensor:
-    """Return images of zeros and ones: x ~ Bernoulli(images), or x = 1 where images > threshold if one is given.
+    """Return images of zeros and ones, x ~ Bernoulli(images), or x = 1 where images > threshold if one is given.
 
     Args:
-        images: pixels in [0, 1], of any float type.
+        images: pixels in [0, 1], of any float type, which the result has too, and in any shape.
         generator: what draws; torch's default one without it.
         threshold: a number in [0, 1] that leaves nothing to chance.
-
-    Shapes:
-        Those of `images`, and its type.
 
     Raises:
         ValueError: for pixels outside [0, 1] (checked on the CPU only: on a GPU the check would stall it).

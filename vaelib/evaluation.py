@@ -10,6 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vaelib import _progress
+from vaelib._bits import bits_per_dimension
 from vaelib._inputs import Array, Images, as_tensor, images_and_labels, in_own_type, naming_types, warn_of_dark
 from vaelib._model_checks import check_model, global_noise
 from vaelib._notices import warn
@@ -17,7 +18,7 @@ from vaelib._objectives import about_a_negative_kl, objective_of, per_example
 from vaelib.contract import ElboTerms, encoded, needed
 from vaelib.networks import check_positive_integer, evaluating, first_tensor
 
-__all__ = ["active_units", "log_evidence", "mean_elbo"]
+__all__ = ["active_units", "bits_per_dimension", "log_evidence", "mean_elbo"]
 
 _ROWS = 2000
 # Numbers in one decoded tensor: small enough for a CPU's cache, large enough to keep a GPU busy.

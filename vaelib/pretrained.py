@@ -1,11 +1,13 @@
 """The trained models that ship with the book: our own weights, made by ``experiments/train_pretrained.py``."""
 
 import json
+from collections.abc import Sequence
 from importlib.resources import as_file, files
 from typing import Any
 
 from vaelib import checkpoints
 from vaelib.cvae import CVAE
+from vaelib.networks import conv_decoder, conv_encoder, seeded
 from vaelib.vae import VAE
 
 _WEIGHTS = files("vaelib") / "weights"
@@ -39,6 +41,8 @@ def load(name: str) -> VAE | CVAE:
 def build(config: dict[str, Any], seed: int = 0) -> VAE | CVAE:
     """Return a fresh model from the ``config`` of another: a CVAE where that has a ``condition_dim``, else a VAE.
 
+    With ``channels`` its networks are convolutional (`vaelib.networks.conv_encoder`), and its hidden_dims are ().
+
     Args:
         config: sizes and names, as ``model.config`` or a checkpoint holds them.
         seed: seeds the first weights.
@@ -46,7 +50,22 @@ def build(config: dict[str, Any], seed: int = 0) -> VAE | CVAE:
     Raises:
         ValueError: for sizes and names that can't be right.
     """
-    return CVAE(**config, seed=seed) if "condition_dim" in config else VAE(**config, seed=seed)
+    rest = dict(config)
+    channels = rest.pop("channels", None)
+    kind = CVAE if "condition_dim" in rest else VAE
+    if channels is None:
+        return kind(**rest, seed=seed)
+    if rest["hidden_dims"]:
+        raise ValueError(f"hidden_dims {rest['hidden_dims']} belong to a model without channels: give () beside them")
+    shape, more, draw = rest["data_dim"], rest.get("condition_dim", 0), seeded(seed)
+    look = {"activation": rest.get("activation", "relu"), "generator": draw}
+    if isinstance(shape, Sequence) and len(shape) == 3:
+        shape = (shape[0] + more, *shape[1:])  # a condition is constant channels beside the image
+    encoder = conv_encoder(shape, channels, 2 * rest["latent_dim"], **look)
+    decoder = conv_decoder(rest["data_dim"], channels, rest["latent_dim"] + more, **look)
+    model = kind(**rest, seed=seed, encoder=encoder, decoder=decoder)
+    model.config["channels"] = [int(each) for each in channels]
+    return model
 
 
 def record(name: str) -> dict[str, Any]:

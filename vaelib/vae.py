@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from vaelib import _parts as parts
-from vaelib import networks
+from vaelib._shapes import check_images, check_shape, check_widths
 from vaelib.contract import ElboTerms, Posterior
 from vaelib.distributions import gaussian_log_prob, kl_standard_normal, reparameterize, standard_normal
 from vaelib.likelihoods import Gaussian, Likelihood
-from vaelib.networks import check_images, check_positive_integer, evaluating, first_tensor, seeded
+from vaelib.networks import check_positive_integer, evaluating, first_tensor, seeded
 
 __all__ = ["VAE", "ElboTerms", "LatentVariableModel", "Posterior"]
 
@@ -27,11 +27,11 @@ class LatentVariableModel(nn.Module):
         self, config: dict[str, Any], draw: torch.Generator, encoder: nn.Module | None, decoder: nn.Module | None
     ) -> None:
         super().__init__()
-        self.data_shape = shape = networks.check_shape("data_dim", config["data_dim"])
+        self.data_shape = shape = check_shape("data_dim", config["data_dim"])
         self.latent_dim = latent_dim = check_positive_integer("latent_dim", config["latent_dim"])
         self.data_dim = shape[0] if len(shape) == 1 else shape
         size, condition_dim, act = math.prod(shape), config.get("condition_dim", 0), config["activation"]
-        hidden = networks.check_widths("hidden_dims", config["hidden_dims"])
+        hidden = check_widths("hidden_dims", config["hidden_dims"])
         self._encoder_shape, self._decoder_unseen = (size,) if encoder is None else shape, decoder is not None
         self.encoder = parts.network("encoder", encoder, (size + condition_dim, *hidden, 2 * latent_dim), act, draw)
         self.decoder = parts.network("decoder", decoder, (latent_dim + condition_dim, *hidden[::-1], size), act, draw)
@@ -200,7 +200,7 @@ class VAE(LatentVariableModel):
         data_dim: number of pixels D, or a shape (C, H, W), in which images then go in and come out.
         hidden_dims: widths of the encoder's hidden layers; the decoder has them in reverse.
         latent_dim: number of latent dimensions K.
-        likelihood: "bernoulli", "gaussian", or an object of `vaelib.likelihoods`.
+        likelihood: "bernoulli", "gaussian", "discretised_logistic", or an object of `vaelib.likelihoods`.
         activation: "relu", "tanh" or "leaky_relu" (slope 0.2).
         sigma: standard deviation of a Gaussian likelihood, or "learned" for one learned number.
         seed: seeds the generator that draws the weights.

@@ -1,6 +1,7 @@
 """vaelib, or python -m vaelib: what it prints, what it refuses in one line, and what an interruption leaves behind."""
 
 import io
+import math
 import os
 import re
 import signal
@@ -10,12 +11,15 @@ import time
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import vaelib
 from vaelib import __main__ as command_line
 from vaelib import checkpoints, data, evaluation, pretrained, training
 from vaelib.__main__ import main
+from vaelib._made import Rendered
+from vaelib._sets import SETS
 from vaelib.autoencoder import Autoencoder
 from vaelib.cvae import CVAE
 from vaelib.vae import VAE
@@ -198,7 +202,7 @@ NUMBERS = "give a whole number from {} to 1,000,000,000, not"
         *(("--device", value, "--device cpu works everywhere") for value in ("gpu", "", "meta", "cuda:77")),
         ("--likelihood", "poisson", "invalid choice: 'poisson'"),
         ("--activation", "gelu", "invalid choice: 'gelu'"),
-        ("--data", "cats", "invalid choice: 'cats'"),
+        ("--data", "cats", "no data of the name 'cats', and no such folder: take digits"),
         ("--beta", "nan", "unrecognized arguments: --beta nan"),
     ],
 )
@@ -234,9 +238,11 @@ def test_options_have_the_values_that_the_help_states():
     assert vars(options_of("train")) == {
         "command": "train",
         "run": command_line._train,
-        "hidden": [400],
+        "hidden": None,  # 400, where there are no channels
+        "channels": None,
         "latent": 20,
-        "likelihood": "bernoulli",
+        "likelihood": None,  # bernoulli for grey images
+        "sigma": None,  # 1 for grey images
         "activation": "relu",
         "epochs": 10,
         "batch_size": 128,
@@ -246,6 +252,9 @@ def test_options_have_the_values_that_the_help_states():
         "seed": 0,
         "out": None,
         "conditional": False,
+        "size": 28,
+        "colour": False,
+        "skip_broken": False,
         "data": "mnist",
         "binarize": False,
         "samples": 0,
@@ -254,8 +263,13 @@ def test_options_have_the_values_that_the_help_states():
     }
     assert options_of("train", "--hidden").hidden == []
     assert options_of("train", "--hidden", "1000000", "1", "--seed", str(2**32 - 1)).hidden == [1_000_000, 1]
-    evaluated = {"command", "run", "model", "data", "binarize", "samples", "quiet", "device"}
-    assert set(vars(options_of("evaluate", "x"))) == evaluated
+    evaluated = {"command", "run", "model", "data", "binarize", "samples", "quiet", "device", "skip_broken"}
+    assert set(vars(options_of("evaluate", "x"))) == evaluated | {"size", "colour"}  # which the model says
+    grey = data.load("digits", "test").subset(3)
+    config = command_line._config(grey, options_of("train"))
+    assert (config["hidden_dims"], config["likelihood"]) == ([400], "bernoulli") and "sigma" not in config
+    colour = command_line._config(data.load("patches", "test"), options_of("train"))
+    assert (colour["hidden_dims"], colour["likelihood"], colour["sigma"]) == ([400], "gaussian", "learned")
     assert options_of("data").names == [] and options_of("data", "mnist").names == ["mnist"]
 
 
@@ -340,7 +354,9 @@ def test_a_model_that_needs_more_memory_than_there_is_gets_a_remedy(error, monke
 
     monkeypatch.setattr(command_line, "fit", fit)
     assert main(["train", *SMALL]) == 1
-    assert "not enough memory for this model: take a smaller --hidden or --latent" in one_line(capsys.readouterr().err)
+    assert "not enough memory for this model: take a smaller --hidden, --channels or --latent" in one_line(
+        capsys.readouterr().err
+    )
 
 
 def test_a_mistake_of_the_library_s_own_is_not_hidden(monkeypatch):
@@ -519,3 +535,140 @@ def test_a_broken_pipe_leaves_no_traceback_behind():
             command, env=buffered, check=False, stdout=closed, stderr=subprocess.PIPE, text=True, timeout=240
         )
     assert (finished.returncode, finished.stderr) == (141, "")
+
+
+# Colour, convolutions, and a folder of pictures
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Return a folder of 40 small pictures in colour, half of them in each of two subfolders."""
+    folder = tmp_path / "pictures"
+    patches = data.load("patches").subset(torch.arange(40) * 100)
+    for i, (image, label) in enumerate(zip(patches.images, patches.labels, strict=True)):
+        path = folder / patches.classes[label] / f"{i:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy()).save(path)
+    return folder
+
+
+QUICK = ["--device", "cpu", "--quiet", "--latent", "2", "--epochs", "1", "--batch-size", "16"]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--hidden", "8"], "4 images of pictures, grey pixels, not binarised"),
+        (["--colour", "--size", "16", "--hidden", "8"], "4 images of pictures, in colour"),
+        (["--colour", "--size", "16", "--channels", "4", "6"], "4 images of pictures, in colour"),
+        (["--channels", "4", "6"], "4 images of pictures, grey pixels"),
+        (["--colour", "--size", "8", "--channels", "4", "--conditional"], "given their class, in colour"),
+        (["--colour", "--size", "8", "--channels", "4", "--likelihood", "discretised_logistic"], "in colour"),
+    ],
+)
+def test_a_folder_is_trained_on_and_evaluated_with_the_same_number(pictures, tmp_path, capsys, more, said):
+    out = tmp_path / "model.safetensors"
+    assert main(["train", "--data", str(pictures), *QUICK, *more, "--out", str(out)]) == 0
+    trained = capsys.readouterr().out
+    assert said in elbo_line(trained)
+    assert main(["evaluate", str(out), "--data", str(pictures), "--device", "cpu", "--quiet"]) == 0
+    assert capsys.readouterr().out == trained
+    bits = re.findall(r"^test bits per dimension (\S+) \((.*);", trained, flags=re.MULTILINE)
+    if "in colour" in said:
+        nats = -float(re.findall(r"-ELBO (\S+)", trained)[0])
+        model = command_line._rebuilt(str(out))
+        size = model.data_shape[-1]
+        (value, kind), discrete = bits[0], "discretised_logistic" in more
+        wanted = -nats / (3 * size**2 * math.log(2)) + (0 if discrete else math.log2(255))
+        assert float(value) == pytest.approx(wanted, abs=0.001)
+        assert kind == ("a bound" if discrete else "of a density, pixels without noise: no bound")
+        assert discrete or model.log_sigma.requires_grad
+    else:
+        assert bits == []
+
+
+def test_every_tenth_picture_of_a_folder_is_for_the_test_and_no_other(pictures):
+    options = command_line._parser().parse_args(["train", "--data", str(pictures), "--colour", "--size", "32"])
+    train, test = command_line._read(options)
+    whole = data.from_folder(pictures, 32, colour=True)
+    assert torch.equal(test.images, whole.images[4::10]) and len(train) == 36
+    apart = torch.cdist(train.images.flatten(1), test.images.flatten(1))
+    assert apart.min() > 0.01
+    options.conditional = True
+    assert command_line._read(options)[1].classes == ("flower", "temple")
+    assert command_line._read(options)[1].labels.bincount().tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("more", [["--hidden", "8"], ["--channels", "4", "4"]])
+def test_the_scene_is_trained_on_by_its_name(monkeypatch, tmp_path, capsys, more):
+    monkeypatch.setenv("VAELIB_CACHE", str(tmp_path))
+    monkeypatch.setitem(SETS, "scene", Rendered("scene", {"train": (60, 0), "test": (20, 1)}))
+    assert main(["train", "--data", "scene", *QUICK, *more]) == 0
+    assert "20 images of scene, in colour" in elbo_line(capsys.readouterr().out)
+    assert main(["train", "--data", "scene", *QUICK, *more, "--conditional", "--sigma", "0.1"]) == 0
+    assert "given their class" in elbo_line(capsys.readouterr().out)
+
+
+def test_a_learned_sigma_starts_at_the_one_that_fits_the_mean_image(pictures, tmp_path, capsys):
+    out = tmp_path / "model.safetensors"
+    more = ["--colour", "--size", "8", "--hidden", "4", "--learning-rate", "1e-9", "--out", str(out)]
+    assert main(["train", "--data", str(pictures), *QUICK, *more]) == 0
+    images = data.from_folder(pictures, 8, colour=True).images
+    train = images[torch.arange(40) % 10 != 4].numpy()
+    # The best sigma of a Gaussian with given means is the root of the mean squared distance from them.
+    sigma = math.sqrt(((train - train.mean(0)) ** 2).mean())
+    assert command_line._rebuilt(str(out)).log_sigma.exp().item() == pytest.approx(sigma, rel=1e-4)
+    assert 0.1 < sigma < 0.5
+
+
+def refusal(arguments, capsys):
+    """Return the one line that a command ends with."""
+    try:
+        code = main(arguments)
+    except SystemExit as left:
+        code = left.code
+    assert code in (1, 2)
+    return one_line(capsys.readouterr().err)
+
+
+def test_folders_that_cannot_be_trained_on_are_refused_with_the_reason(pictures, tmp_path, capsys):
+    def said(*more):
+        return refusal(["train", *QUICK, *map(str, more)], capsys)
+
+    assert "no such folder: take digits" in said("--data", tmp_path / "nothing")
+    file = next(pictures.rglob("*.png"))
+    assert "is a file: give the folder" in said("--data", file)
+    (tmp_path / "empty").mkdir()
+    assert "there is no picture in" in said("--data", tmp_path / "empty")
+    (tmp_path / "few").mkdir()
+    for i in range(9):
+        (tmp_path / "few" / f"{i}.png").write_bytes(file.read_bytes())
+    assert "holds 9 pictures: give 10 at least" in said("--data", tmp_path / "few")
+    assert "3 convolutions halve" in said("--data", pictures, "--channels", "4", "4", "4")
+    assert "leave one of them out" in said("--data", pictures, "--channels", "4", "--hidden", "8")
+    assert "halve 0 times" in said("--data", pictures, "--size", "15", "--channels", "4")
+    assert "lies in no subfolder" in said("--data", tmp_path / "few", "--conditional")
+    assert "give a whole number" in said("--data", pictures, "--channels", "0")
+    assert "give a positive number, not 'wide'" in said("--data", pictures, "--sigma", "wide")
+    assert "belongs to likelihood='gaussian'" in said("--data", pictures, "--sigma", "0.3")
+    (pictures / "temple" / "broken.png").write_bytes(b"")
+    assert "temple/broken.png: is empty (0 bytes)" in said("--data", pictures)
+    with pytest.warns(UserWarning, match="left out"):
+        assert main(["train", *QUICK, "--data", str(pictures), "--skip-broken", "--hidden", "8"]) == 0
+
+
+def test_a_model_of_another_set_is_not_evaluated_on_colour(tmp_path, capsys):
+    assert "takes images of 784 pixels, and those of patches have 3072" in refusal(
+        ["evaluate", "mnist-20d", "--data", "patches"], capsys
+    )
+
+
+def test_data_without_names_goes_on_past_what_is_missing(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("VAELIB_DATA", str(tmp_path))
+    monkeypatch.setenv("VAELIB_CACHE", str(tmp_path))
+    monkeypatch.setitem(SETS, "scene", Rendered("scene", {"train": (6, 0), "test": (2, 1)}))
+    assert main(["data"]) == 1
+    found = capsys.readouterr()
+    assert "scene test: 2 x 3 x 32 x 32 images, verified" in found.out
+    assert "patches test: 182 x 3 x 32 x 32 images, verified" in found.out
+    assert all(f"{name} is not at hand" in one_line(found.err) for name in ("MNIST", "FASHION-MNIST", "KMNIST"))

@@ -5,13 +5,17 @@ import subprocess
 import sys
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 
 from vaelib import evaluation
 from vaelib.cvae import CVAE
+from vaelib.evaluation import bits_per_dimension, log_evidence, mean_elbo
 from vaelib.exact import LinearGaussian
+from vaelib.likelihoods import DiscretisedLogistic
 from vaelib.vae import VAE
 
 
@@ -211,3 +215,69 @@ def test_the_bar_of_log_evidence_ends_at_the_number_of_images(capsys, monkeypatc
     monkeypatch.setattr(evaluation._progress, "stream", lambda: sys.stderr)
     evaluation.log_evidence(VAE(16, (8,), 3), images(70), n_samples=2, progress=True)
     assert "70/70" in capsys.readouterr().err
+
+
+# Bits per dimension
+
+
+def colour_model(likelihood, **more) -> VAE:
+    return VAE((3, 2, 2), (), 2, likelihood=likelihood, **more)
+
+
+def test_bits_of_256_equally_likely_grey_values_are_eight():
+    nats = -12 * math.log(256)
+    assert bits_per_dimension(colour_model("discretised_logistic"), nats) == pytest.approx(8, abs=1e-12)
+    assert bits_per_dimension(VAE(5, (), 2, likelihood="bernoulli"), -5 * math.log(2), levels=2) == pytest.approx(1)
+
+
+def test_a_uniform_density_has_the_bits_of_the_intervals_that_it_is_cut_into():
+    # Density 1 on [0, 1]: an interval of width 1/255 has the probability 1/255, in bits log2 255.
+    model = colour_model("gaussian")
+    assert bits_per_dimension(model, 0.0, levels=256) == pytest.approx(math.log2(255), abs=1e-12)
+    assert bits_per_dimension(model, 0.0, levels=17) == 4
+    each = bits_per_dimension(model, torch.tensor([0.0, 12 * math.log(2)]), levels=17)
+    torch.testing.assert_close(each, torch.tensor([4.0, 3.0]))
+
+
+def test_a_wide_density_and_the_same_density_cut_into_intervals_have_the_same_bits():
+    # N(m, 0.2^2) hardly changes over 1/255: its density times the width is the probability of the interval.
+    sigma, draw = 0.2, np.random.default_rng(0)
+    x = draw.integers(0, 256, 12) / 255
+    mean = draw.uniform(0.2, 0.8, 12)
+    cut = stats.norm.cdf(x + 0.5 / 255, mean, sigma) - stats.norm.cdf(x - 0.5 / 255, mean, sigma)
+    model = colour_model("gaussian", sigma=sigma)
+    shaped = [torch.tensor(each).float().view(1, 3, 2, 2) for each in (x, mean)]
+    nats = model.log_likelihood(*shaped).item()
+    assert bits_per_dimension(model, nats, levels=256) == pytest.approx(-np.log2(cut).mean(), abs=1e-4)
+
+
+def test_what_evaluation_returns_has_bits(recwarn):
+    model = colour_model("discretised_logistic")
+    x = (torch.rand(9, 3, 2, 2, generator=torch.Generator().manual_seed(0)) * 255).round() / 255
+    elbo, evidence = mean_elbo(model, x), log_evidence(model, x, 50)
+    assert bits_per_dimension(model, elbo) == pytest.approx(-elbo / 12 / math.log(2))
+    assert bits_per_dimension(model, evidence).shape == (9,)
+    assert bits_per_dimension(model, evidence).mean() < bits_per_dimension(model, elbo)
+
+
+@pytest.mark.parametrize(
+    ("model", "levels", "said"),
+    [
+        (colour_model("gaussian"), None, "of a density, which has no bits before .* levels=256"),
+        (colour_model("gaussian"), 1, "levels - 1 must be a whole number"),
+        (colour_model("gaussian"), 2.5, "levels - 1 must be a whole number"),
+        (colour_model("bernoulli"), None, "For binary pixels give levels=2; for grey ones and colour take"),
+        (colour_model("bernoulli"), 256, "pixels of 0 and 1 alone"),
+        (colour_model(DiscretisedLogistic(17)), 256, "levels=256, and the likelihood is one of 17 levels"),
+    ],
+)
+def test_nats_that_are_no_bits_are_refused_with_the_reason(model, levels, said):
+    with pytest.raises(ValueError, match=said):
+        bits_per_dimension(model, -3.0, levels)
+
+
+def test_bits_need_a_model_that_says_what_its_nats_are_of():
+    with pytest.raises(TypeError, match=r"needs likelihood, data_shape of a model"):
+        bits_per_dimension(torch.nn.Linear(2, 2), -3.0)
+    with pytest.raises(TypeError, match="the model, which comes first"):
+        bits_per_dimension(-3.0, 12)

@@ -202,6 +202,86 @@ def test_rotation_and_more_than_eight_bits_go_together(tmp_path):
     np.testing.assert_allclose(read(tmp_path, {"a.png": content}).images[0].numpy(), SHARE, atol=1e-6)
 
 
+# Colour profiles
+
+# Adobe RGB (1998) as its specification gives it: chromaticities of the primaries and of D65, and the exponent 563/256.
+ADOBE, D65, EXPONENT = np.array([[0.64, 0.33], [0.21, 0.71], [0.15, 0.06]]), np.array([0.3127, 0.3290]), 563 / 256
+SRGB = np.array([[0.64, 0.33], [0.30, 0.60], [0.15, 0.06]])
+D50 = np.array([0.9642, 1.0, 0.8249])
+
+
+def to_xyz(primaries: np.ndarray) -> np.ndarray:
+    """The matrix from linear red, green and blue to XYZ, of which 1, 1, 1 is the white D65."""
+
+    def xyz(place: np.ndarray) -> np.ndarray:
+        return np.array([place[0], place[1], 1 - place[0] - place[1]]) / place[1]
+
+    columns = np.stack([xyz(each) for each in primaries], 1)
+    return columns * np.linalg.solve(columns, xyz(D65))
+
+
+def profile(primaries: np.ndarray, exponent: float, description: str) -> bytes:
+    """An ICC profile of version 2, laid out as its specification says: three primaries, adapted to D50, an exponent."""
+    bradford = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+    white = to_xyz(primaries).sum(1)
+    gain = np.diag((bradford @ D50) / (bradford @ white))
+    adapted = np.linalg.inv(bradford) @ gain @ bradford @ to_xyz(primaries)
+
+    def numbers(values: np.ndarray) -> bytes:
+        return b"XYZ " + bytes(4) + struct.pack(">3i", *(round(65536 * each) for each in values))
+
+    text = description.encode() + b"\0"
+    curve = b"curv" + bytes(4) + struct.pack(">IH", 1, round(256 * exponent)) + bytes(2)
+    contents = {
+        b"desc": b"desc" + bytes(4) + struct.pack(">I", len(text)) + text + bytes(79),
+        b"wtpt": numbers(D50),
+        b"cprt": b"text" + bytes(4) + b"none\0",
+        **{name + b"XYZ": numbers(column) for name, column in zip((b"r", b"g", b"b"), adapted.T, strict=True)},
+        **{name + b"TRC": curve for name in (b"r", b"g", b"b")},
+    }
+    table, body, start = struct.pack(">I", len(contents)), b"", 128 + 4 + 12 * len(contents)
+    for name, content in contents.items():
+        padded = content + bytes(-len(content) % 4)
+        table += name + struct.pack(">II", start + len(body), len(content))
+        body += padded
+    size = 128 + len(table) + len(body)
+    head = struct.pack(">I4sI4s4s4s", size, bytes(4), 0x02400000, b"mntr", b"RGB ", b"XYZ ")
+    head += bytes(12) + b"acsp" + bytes(28) + struct.pack(">3i", *(round(65536 * each) for each in D50))
+    return head + bytes(128 - len(head)) + table + body
+
+
+def shown(colours: np.ndarray) -> np.ndarray:
+    """What sRGB writes for numbers of Adobe RGB, from the definitions of both."""
+    linear = (colours / 255) ** EXPONENT @ to_xyz(ADOBE).T @ np.linalg.inv(to_xyz(SRGB)).T
+    linear = linear.clip(0, 1)
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+# Within what both can show: the others are clipped.
+SOFT = (40 + np.random.default_rng(3).integers(0, 90, (4, 4, 3)) + 60).astype(np.uint8)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_colours_of_a_profile_are_those_that_are_seen(tmp_path, mode):
+    picture = Image.fromarray(SOFT).convert(mode)
+    content = encoded(picture, "PNG", icc_profile=profile(ADOBE, EXPONENT, "Wide"))
+    found = read(tmp_path, {"a.png": content}, colour=True).images[0].permute(1, 2, 0).numpy()
+    assert abs(shown(SOFT) - SOFT / 255).max() > 10 / 255  # so much would be wrong
+    # Colours are rounded to 8 bits, and matrices and curves in a profile to 16.
+    np.testing.assert_allclose(found, shown(SOFT), atol=2 / 255)
+    assert np.allclose(data.from_folder(tmp_path, 4).images[0], luma(255 * shown(SOFT)), atol=2 / 255)
+
+
+def test_a_profile_of_srgb_changes_no_number_and_one_that_is_none_is_remarked_on(tmp_path):
+    named = encoded(Image.fromarray(SOFT), "PNG", icc_profile=profile(SRGB, 2.2, "sRGB IEC61966-2.1"))
+    found = read(tmp_path / "named", {"a.png": named}, colour=True).images[0].permute(1, 2, 0).numpy()
+    assert np.array_equal(found, SOFT / np.float32(255))
+    harmed = encoded(Image.fromarray(SOFT), "PNG", icc_profile=profile(ADOBE, EXPONENT, "Wide")[:200])
+    with pytest.warns(UserWarning, match=r"a\.png: its colour profile can't be read"):
+        found = read(tmp_path / "harmed", {"a.png": harmed}, colour=True).images[0].permute(1, 2, 0).numpy()
+    assert np.array_equal(found, SOFT / np.float32(255))
+
+
 # What can't be right is named
 
 
@@ -678,3 +758,25 @@ def test_images_of_a_folder_are_looked_at_divided_and_trained_on(tmp_path):
     vae = VAE((1, 4, 4), (8,), 2)
     fit(vae, fitting, epochs=1, validation=validation, progress=False, device="cpu")
     fit(VAE((3, 4, 4), (8,), 2), data.from_folder(tmp_path, 4, colour=True), epochs=1, progress=False, device="cpu")
+
+
+def test_a_folder_of_every_kind_at_once_gives_each_picture_in_its_place_and_names_each_that_is_none(tmp_path):
+    files, wanted, lost = {}, [], []
+    for i in range(300):
+        known, bad = list(KINDS.items()), list(BROKEN.items())
+        is_bad = i % 10 == 9
+        kind, (name, content, expected) = bad[i // 10 % len(bad)] if is_bad else known[i % len(known)]
+        end = Path(name).suffix.lower() or ".png"
+        files[f"{i:03}{end}"] = content
+        if is_bad:
+            lost.append(f"{i:03}{end}: ")
+        else:
+            wanted.append((kind, expected))
+    with pytest.raises(DataError, match="30 of 300 pictures") as caught:
+        read(tmp_path, files, colour=True)
+    assert all(each in str(caught.value) for each in lost)
+    with pytest.warns(UserWarning, match="30 of 300 pictures"):
+        found = data.from_folder(tmp_path, 4, colour=True, skip_broken=True).images
+    assert found.shape == (270, 3, 4, 4) and found.isfinite().all() and found.min() >= 0 and found.max() <= 1
+    for image, (kind, expected) in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(luma(image.permute(1, 2, 0).numpy() * 255), expected, atol=1.01 / 255, err_msg=kind)

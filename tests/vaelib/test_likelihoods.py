@@ -2,8 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import Normal
@@ -183,3 +185,51 @@ def test_settings_that_can_t_be_right_are_refused(make, message):
 def test_the_former_comparison_with_a_name_holds():
     assert VAE(4, (), 2).likelihood == "bernoulli" and VAE(4, (), 2, likelihood=Gaussian()).likelihood == "gaussian"
     assert VAE(4, (), 2).likelihood != "gaussian" and Bernoulli() != Bernoulli()
+
+
+# Colour
+
+
+@pytest.mark.parametrize("likelihood", [Gaussian("learned"), DiscretisedLogistic(256, 0.05)])
+def test_an_image_in_colour_has_the_log_likelihood_of_its_numbers_in_a_row(likelihood):
+    colour, flat = VAE((3, 4, 5), (), 2, likelihood=likelihood), VAE(60, (), 2, likelihood=likelihood)
+    x = (torch.rand(7, 3, 4, 5, generator=generator()) * 255).round() / 255
+    decoded = torch.rand(6, 7, 3, 4, 5, generator=generator(1))
+    found = colour.log_likelihood(x, decoded)
+    torch.testing.assert_close(found, flat.log_likelihood(x.flatten(1), decoded.flatten(2)))
+    by_hand = sum(likelihood.log_prob(x[:, c].flatten(1), decoded[:, :, c].flatten(2)) for c in range(3))
+    torch.testing.assert_close(found, by_hand)
+    assert colour.elbo(x).elbo.shape == (7,) and colour.mean(decoded).shape == decoded.shape
+
+
+@pytest.mark.parametrize("scale", [0.0005, 0.004, 0.05, 0.5])
+@pytest.mark.parametrize("where", [-0.2, 0.0, 0.3333, 1.0, 1.1])
+def test_256_grey_values_have_probabilities_that_sum_to_one_and_are_those_of_a_logistic_variable(scale, where):
+    likelihood = DiscretisedLogistic(256, scale).double()
+    values = torch.arange(256, dtype=torch.float64) / 255
+    with torch.no_grad():
+        log_prob = likelihood.log_prob(values[:, None], torch.full((256, 1), where, dtype=torch.float64))
+    assert log_prob.exp().sum().item() == pytest.approx(1, abs=1e-9)
+    scale = likelihood.log_scale.exp().item()  # in float32
+    ends = np.concatenate([[-np.inf], (np.arange(255) + 0.5) / 255, [np.inf]])
+    # From the nearer tail: a difference of two numbers close to 1 would have no digits left.
+    below, above = (stats.logistic(where, scale).cdf(ends), stats.logistic(where, scale).sf(ends))
+    wanted = np.where(ends[1:] <= where, np.diff(below), -np.diff(above))
+    np.testing.assert_allclose(log_prob.exp().numpy(), wanted, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [0.001, 0.0039, 0.004, 0.03, 0.4])
+def test_the_mean_of_256_grey_values_is_that_of_their_probabilities(scale):
+    likelihood = DiscretisedLogistic(256, scale)
+    where = torch.linspace(-0.3, 1.3, 41)
+    values = torch.arange(256) / 255
+    with torch.no_grad():
+        log_prob = likelihood.log_prob(values[:, None, None], where[None, :, None])
+        # 1e-4: a fortieth of a grey value, which is what the docstring grants the integral.
+        torch.testing.assert_close(likelihood.mean(where), (log_prob.exp() * values[:, None]).sum(0), rtol=0, atol=1e-4)
+
+
+def test_a_name_gives_256_grey_values():
+    vae = VAE((3, 4, 4), (), 2, likelihood="discretised_logistic")
+    assert isinstance(vae.likelihood, DiscretisedLogistic) and vae.likelihood.levels == 256
+    assert vae.config["likelihood"] == "discretised_logistic"

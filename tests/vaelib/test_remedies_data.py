@@ -378,7 +378,7 @@ def test_a_link_to_a_file_is_read_and_one_to_a_bad_file_is_set_aside_without_tou
 def test_a_choice_that_is_named_is_taken():
     with pytest.raises(DataError) as caught:
         data.load("mnits")
-    assert set(re.findall(r"'(\w+)'", str(caught.value).partition("choose")[2])) == set(data.names())
+    assert set(re.findall(r"'([\w-]+)'", str(caught.value).partition("choose")[2])) == set(data.names())
     with pytest.raises(DataError) as caught:
         data.load("digits", "validation")
     for split in re.findall(r"'(\w+)'", str(caught.value).partition("choose")[2]):

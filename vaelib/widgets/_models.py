@@ -73,6 +73,12 @@ def common_sizes(models: Mapping[str, Any], data: ImageData | None) -> tuple[tup
     return next(iter(sizes.values()))
 
 
+def class_names(number: int, data: ImageData | None) -> list[str]:
+    """Return the names of a CVAE's classes: those of the data, where these have as many, else their numbers."""
+    names = None if data is None else data.classes
+    return list(names) if names is not None and len(names) == number else [str(k) for k in range(number)]
+
+
 def _image_shape(data_dim: Any, data: ImageData | None) -> tuple[int, int, int]:
     """Return channels, height and width of a model's images: as it says, as the data are, or those of a square."""
     if not isinstance(data_dim, numbers.Integral):

@@ -48,7 +48,9 @@ def _draw_plane(
     span = spec["span"]
     across, up = (spec["order"] * 2)[:2]
     named = labels if max(labels, default=0) < len(figures.CLASS_COLOURS) else [0] * len(labels)
-    names = None if named is labels else ["codes"]
+    # Long names would lie over each other: a number stands for each, as on the plane that moves.
+    short = spec.get("names") if all(len(name) <= 3 for name in spec.get("names", [])) else None
+    names = short if named is labels else ["codes"]
     radii = np.arange(1, span + 1).tolist()
     figures.latent_scatter(codes[:, [across, up]], named, axes, prior_radii=radii, names=names)
     for width, colour in ((5, "white"), (2.5, "black")):

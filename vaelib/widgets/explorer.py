@@ -34,7 +34,7 @@ class LatentExplorer(anywidget.AnyWidget):
 
     ``z`` (list of K numbers) and ``label`` (class index) are traits: read them, set them, or `observe` them.
 
-    A decoder that is not made by `vaelib.networks.mlp`, or a model that does more than its decoder's layers say, is
+    A decoder that is not made by `vaelib.networks`, or a model that does more than its decoder's layers say, is
     computed in Python, and then moves only while a kernel runs. The models encode and decode in eval mode, and are
     then in the mode that they were in.
 
@@ -103,8 +103,9 @@ class LatentExplorer(anywidget.AnyWidget):
                 "latent_dim": latent_dim,
                 "order": _order(codes),
                 "span": span,
-                "classes": [str(k) for k in range(classes)],
+                "classes": _models.class_names(classes, data),
                 "decoders": decoders,
+                **({"names": list(data.classes)} if data is not None and data.classes else {}),
             },
             _weights=numbers,
             _codes=codes.astype("<f2").tobytes(),

@@ -41,28 +41,66 @@ function linear(weight, bias, input, out) {
   }
 }
 
+/**
+ * A transposed convolution of 4 x 4 weights and stride 2: each number of an image of height x width is spread over 4 x 4
+ * numbers of one twice as large, beyond whose edges nothing is kept.
+ */
+function transposed(weight, bias, input, out, { channels: [from, to], size: [height, width] }) {
+  const [pixels, row2, plane] = [height * width, 2 * width, 4 * height * width];
+  for (let c = 0; c < to; c++) out.fill(bias[c], c * plane, (c + 1) * plane);
+  for (let o = 0, at = 0; o < from; o++) {
+    for (let c = 0; c < to; c++) {
+      for (let s = 0; s < 4; s++) {
+        const [top, bottom] = [s === 0 ? 1 : 0, s === 3 ? height - 1 : height];
+        for (let t = 0; t < 4; t++, at++) {
+          const each = weight[at];
+          const [left, right] = [t === 0 ? 1 : 0, t === 3 ? width - 1 : width];
+          for (let i = top; i < bottom; i++) {
+            let place = c * plane + (2 * i + s - 1) * row2 + 2 * left + t - 1;
+            const start = o * pixels + i * width;
+            for (let j = left; j < right; j++, place += 2) out[place] += each * input[start + j];
+          }
+        }
+      }
+    }
+  }
+}
+
+const softplus = (value) => Math.max(value, 0) + Math.log1p(Math.exp(-Math.abs(value)));
+/** What the numbers of the last layer become: the mean image. */
+const MEANS = {
+  mean: (h) => h,
+  sigmoid: (h) => 1 / (1 + Math.exp(-h)),
+  logistic: (h, scale) => scale * (softplus(h / scale) - softplus((h - 1) / scale)),
+};
+
 /** Return a function (z, label) -> mean image, for one decoder of the specification. */
 export function decoder(spec, numbers, classes) {
-  const layers = spec.layers.map((layer) => ({
-    weight: numbers.subarray(layer.start, layer.start + layer.inputs * layer.outputs),
-    bias: numbers.subarray(
-      layer.start + layer.inputs * layer.outputs,
-      layer.start + (layer.inputs + 1) * layer.outputs,
-    ),
-    activation: ACTIVATIONS[layer.activation],
-    out: new Float32Array(layer.outputs),
-  }));
+  const layers = spec.layers.map((layer) => {
+    const weights = layer.channels ? 16 * layer.channels[0] * layer.channels[1] : layer.inputs * layer.outputs;
+    const biases = layer.channels ? layer.channels[1] : layer.outputs;
+    const start = layer.start + weights;
+    return {
+      layer,
+      apply: layer.channels ? transposed : linear,
+      weight: numbers.subarray(layer.start, start),
+      bias: numbers.subarray(start, start + biases),
+      activation: ACTIVATIONS[layer.activation],
+      out: new Float32Array(layer.outputs),
+    };
+  });
+  const mean = MEANS[spec.output];
   const input = new Float32Array(spec.layers[0].inputs);
   return (z, label) => {
     input.set(z);
     if (classes) for (let k = 0; k < classes; k++) input[z.length + k] = k === label ? 1 : 0;
     let hidden = input;
-    for (const { weight, bias, activation, out } of layers) {
-      linear(weight, bias, hidden, out);
+    for (const { layer, apply, weight, bias, activation, out } of layers) {
+      apply(weight, bias, hidden, out, layer);
       for (let i = 0; i < out.length; i++) out[i] = activation(out[i]);
       hidden = out;
     }
-    if (spec.output === "sigmoid") for (let i = 0; i < hidden.length; i++) hidden[i] = 1 / (1 + Math.exp(-hidden[i]));
+    if (mean !== MEANS.mean) for (let i = 0; i < hidden.length; i++) hidden[i] = mean(hidden[i], spec.scale);
     return hidden;
   };
 }
@@ -117,12 +155,16 @@ function normal() {
 
 function render({ model, el }) {
   const spec = model.get("_spec");
-  const { height, width, latent_dim: dims, order, span, classes, decoders } = spec;
+  const { height, width, latent_dim: dims, order, span, classes, decoders, names } = spec;
   const numbers = widen(model.get("_weights"));
   const decode = decoders.map((each) => (each.layers.length ? decoder(each, numbers, classes.length) : null));
   const codes = widen(model.get("_codes"));
   const codeLabels = bytes(model.get("_code_labels"));
   const count = codeLabels.length;
+  const named = (k) => names?.[k] ?? String(k);
+  // Short names stand on the plane themselves; of long ones the number, which a list below it explains.
+  const short = !names || names.every((each) => each.length <= 3);
+  const mark = (k) => (short ? named(k) : String(k));
   const thumbnails = new Image(); // all of them, one below the other
   if (count) thumbnails.src = URL.createObjectURL(new Blob([bytes(model.get("_thumbnails"))], { type: "image/png" }));
   const [across, up] = [order[0], dims > 1 ? order[1] : null];
@@ -183,11 +225,13 @@ function render({ model, el }) {
   });
   const play = make("button", { type: "button", class: "vae-button", onclick: () => (walking ? halt() : start()) }, "Play walk");
   const button = (text, action) => make("button", { type: "button", class: "vae-button", onclick: action }, text);
+  const legend = short ? [] : [...new Set(codeLabels)].sort((a, b) => a - b).map((k) =>
+    make("li", {}, make("b", { style: `color: ${COLOURS[k % COLOURS.length]}` }, String(k)), ` ${named(k)}`));
   const tick = (input, text) => make("label", { class: "vae-tick" }, input, text);
 
   el.replaceChildren(
     make("div", { class: "vae-explorer", role: "group", "aria-label": "Latent explorer", onkeydown: keep },
-      make("div", { class: "vae-plane" }, pad),
+      make("div", { class: "vae-plane" }, pad, ...(legend.length ? [make("ul", { class: "vae-legend" }, ...legend)] : [])),
       make("div", { class: "vae-screens" }, ...screens.map((screen) => screen.figure), neighbours),
       make("div", { class: "vae-controls" },
         value,
@@ -316,7 +360,7 @@ function render({ model, el }) {
     for (let i = 0; i < count; i++) {
       const y = up === null ? PAD : 2 * PAD - toPad(codes[i * dims + up]);
       context.fillStyle = COLOURS[codeLabels[i] % COLOURS.length];
-      context.fillText(String(codeLabels[i]), toPad(codes[i * dims + across]), y);
+      context.fillText(mark(codeLabels[i]), toPad(codes[i * dims + across]), y);
     }
   }
 
@@ -360,9 +404,9 @@ function render({ model, el }) {
     closest.forEach(([far, i], place) => {
       const { button, canvas, caption } = nearby[place];
       button.onclick = () => move((next) => next.set(codes.subarray(i * dims, (i + 1) * dims)));
-      button.setAttribute("aria-label", `Go to the code of an image of class ${codeLabels[i]}, at distance ${fixed(Math.sqrt(far))}`);
+      button.setAttribute("aria-label", `Go to the code of an image of class ${named(codeLabels[i])}, at distance ${fixed(Math.sqrt(far))}`);
       canvas.getContext("2d").drawImage(thumbnails, 0, -i * height);
-      caption.textContent = codeLabels[i];
+      caption.textContent = named(codeLabels[i]);
     });
   }
 
