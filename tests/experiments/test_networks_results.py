@@ -1,0 +1,150 @@
+"""The stored bits of convolutions and of multilayer perceptrons, and small runs of the script that measures them."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from experiments import measure_networks as script
+from experiments import networks
+from vaelib import data
+from vaelib.evaluation import mean_elbo
+
+PATH = Path(__file__).resolve().parents[2] / "book/results/networks.json"
+STORED = json.loads(PATH.read_text(encoding="utf-8")) if PATH.is_file() else {"parts": {}}
+complete = pytest.mark.skipif(not set(script.PARTS) <= STORED["parts"].keys(), reason="not all parts are stored yet")
+# Bits: rounding grows in training, differently on each processor; what the arms differ by is larger.
+TOLERANCE = 0.02
+
+
+@complete
+def test_each_stored_part_says_how_it_was_made() -> None:
+    assert {"question", "rivals", "tuning", "evaluation", "yes", "seeds", "cpu_minutes"} <= set(STORED)
+    for part in STORED["parts"].values():
+        assert {"command", "provenance", "cpu_minutes"} <= set(part)
+        assert part["provenance"]["threads"] == 1
+
+
+@complete
+def test_stored_differences_follow_from_the_stored_runs_of_three_seeds() -> None:
+    assert STORED["differences"] == script.differences(STORED["parts"])
+    for name in script.SETS:
+        assert all(STORED["differences"][name][pair]["seeds"] == 3 for pair in ("conv - small", "conv - time"))
+
+
+@complete
+def test_each_arm_has_its_best_rate_and_the_parameters_and_the_time_that_the_plan_gives_it() -> None:
+    for name in script.SETS:
+        arms, costs = STORED["parts"][f"tuning {name}"]["arms"], STORED["parts"]["cost"]["milliseconds"][name]
+        for arm, found in arms.items():
+            size = str(tuple(found["sizes"]) if found["sizes"] else None)
+            lowest = min(value for rates in found["tried"].values() for value in rates.values())
+            assert found["tried"][size][f"{found['rate']:g}"] == lowest
+            assert all(len(rates) >= len(script.RATES) for rates in found["tried"].values())
+            for seed in script.SEEDS:
+                run = STORED["parts"][f"{name} {seed}"]["runs"][arm]
+                time = run["steps"] * costs[size] / (script.STEPS[name] * costs["None"])
+                assert time == pytest.approx(1, abs=0.01) if arm != "small" else run["steps"] == script.STEPS[name]
+        runs = STORED["parts"][f"{name} 0"]["runs"]
+        assert runs["small"]["parameters"] == pytest.approx(runs["conv"]["parameters"], rel=0.03)
+        assert runs["wide"]["parameters"] > runs["small"]["parameters"]
+        assert runs["shuffled"]["parameters"] == runs["conv"]["parameters"]
+
+
+@complete
+def test_a_stored_run_of_an_mlp_is_found_again_from_scratch() -> None:
+    try:
+        images = networks.Images("mnist")
+    except data.DataNotFoundError:
+        pytest.skip("MNIST is not at hand")
+    tuned = STORED["parts"]["tuning mnist"]["arms"]["small"]
+    model, said = networks.train(images, tuple(tuned["sizes"]), tuned["rate"], script.STEPS["mnist"], 0)
+    stored = STORED["parts"]["mnist 0"]["runs"]["small"]
+    assert said["validation"] == pytest.approx(stored["validation"], abs=TOLERANCE)
+    assert networks.bits(model, images.test).mean().item() == pytest.approx(stored["test"], abs=TOLERANCE)
+
+
+@complete
+def test_a_stored_try_of_convolutions_is_found_again_from_scratch() -> None:
+    images, tuned = networks.Images("patches"), STORED["parts"]["tuning patches"]["arms"]["conv"]
+    _, said = networks.train(images, None, tuned["rate"], script.STEPS["patches"] // 4, script.TUNING_SEED)
+    assert said["validation"] == pytest.approx(tuned["tried"]["None"][f"{tuned['rate']:g}"], abs=TOLERANCE)
+
+
+def test_patches_to_fit_validate_and_test_share_no_pixel() -> None:
+    images = networks.Images("patches")
+    assert len(images.fitting) == 3700 and len(images.validation) == 700
+    photograph = data.load("patches").images.reshape(2, 50, 47, 3, 32, 32)
+    # The last columns to fit end where the first to validate begin: 36 * 8 + 32 = 40 * 8.
+    assert torch.equal(images.fitting[36], photograph[0, 0, 36]) and torch.equal(
+        images.validation[0], photograph[0, 0, 40]
+    )
+    assert torch.equal(photograph[0, 0, 36, ..., 24:], photograph[0, 0, 39, ..., :8])
+    assert not torch.equal(photograph[0, 0, 36, ..., -8:], photograph[0, 0, 40, ..., :8])
+
+
+def test_shuffled_images_hold_the_same_colours_in_other_places() -> None:
+    x, places = torch.rand(4, 3, 6, 6), torch.randperm(36, generator=torch.Generator().manual_seed(1))
+    found = networks.shuffle(x, places)
+    assert torch.equal(found.flatten(2).sort(-1).values, x.flatten(2).sort(-1).values) and not torch.equal(found, x)
+    assert torch.equal(found[2, :, 0, 0], x[2].flatten(1)[:, places[0]])  # a place keeps its three channels
+    assert networks.shuffle(x, None) is x
+
+
+def test_bits_are_those_of_the_mean_elbo_up_to_noise() -> None:
+    images = networks.Images("digits")
+    model = networks.build(images, (20,), 0)
+    wanted = -mean_elbo(model, images.test) / (64 * math.log(2))
+    assert networks.bits(model, images.test).mean().item() == pytest.approx(wanted, abs=5e-3)  # one z for each of 297
+
+
+def test_script_runs_on_digits_and_stores_each_part(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(script, "RESULTS", tmp_path / "networks.json")
+    monkeypatch.setattr(script, "SETS", ("digits",))
+    monkeypatch.setattr(script, "STEPS", {"digits": 12})
+    monkeypatch.setattr(script, "RATES", (4e-3, 8e-3))
+    monkeypatch.setattr(script, "FURTHER", 0)
+    for module in (script, networks):
+        monkeypatch.setattr(module, "SIZES", {"wide": [(20,)], "deep": [(10, 10)]})
+    monkeypatch.setattr(script, "PARTS", ("cost", "tuning digits", "digits 0", "digits 1"))
+    monkeypatch.setattr(script.shared, "chosen", lambda parts, *others: iter(parts))
+    script.main()
+    record = script.shared.read(script.RESULTS)
+    found = record["differences"]["digits"]
+    assert found["conv - small"]["seeds"] == 2 and found["time"] in script.SIZES
+    assert len(record["summary"]) == 3 and record["cpu_minutes"] >= 0
+    runs = record["parts"]["digits 1"]["runs"]
+    assert set(runs) == set(script.ARMS) and runs["conv"]["error over images"] == 0
+    one, other = (record["parts"][f"digits {seed}"]["runs"]["conv"]["test"] for seed in (0, 1))
+    assert one != other
+
+
+def test_more_rates_are_tried_while_the_best_is_the_first_or_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    best = 1e-3
+    tries: list[float] = []
+
+    def pretended(images: object, sizes: object, rate: float, *others: object) -> tuple[None, dict[str, float]]:
+        tries.append(rate)
+        return None, {"validation": abs(math.log(rate / best))}
+
+    monkeypatch.setattr(script, "train", pretended)
+    images = networks.Images("digits")
+    monkeypatch.setattr(script, "STEPS", {"digits": 24})
+    assert script.tune(images, "conv", {"None": 1.0})["rate"] == best
+    assert tries == [1e-3, 2e-3, 4e-3, 5e-4]
+    tries.clear()
+    best = 1.0
+    script.tune(images, "conv", {"None": 1.0})
+    assert tries == pytest.approx([1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2])
+
+
+def test_a_step_of_training_is_that_of_the_gradient_and_its_rate() -> None:
+    images = networks.Images("patches")
+    run = networks.Run(images, (3,), 1)
+    before = [each.clone() for each in run.model.parameters()]
+    run.step(1e-3)
+    moved = [(one - other).abs().max().item() for one, other in zip(run.model.parameters(), before, strict=True)]
+    assert max(moved) == pytest.approx(1e-3, rel=0.01)  # the first step of Adam is the rate, whatever the gradient
+    assert networks.parameters(run.model) == sum(each.numel() for each in before)
