@@ -3,6 +3,7 @@
 import copy
 import itertools
 import math
+import statistics
 import time
 from typing import Any, cast
 
@@ -126,3 +127,21 @@ def train(
     if best[1]:
         run.model.load_state_dict(best[2])
     return run.model, {"validation": round(best[0], 4), "best step": best[1], "steps": steps, "seconds": round(seconds)}
+
+
+def cost(images: Images, rounds: int = 3, steps: int = 12) -> dict[str, float]:
+    """Return CPU milliseconds of a step for each size, the median of rounds in which they take turns."""
+    kinds = {str(sizes): sizes for group in sizes_of(images).values() for sizes in group}
+    runs = {name: Run(images, sizes, 0) for name, sizes in kinds.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _, (name, run) in itertools.product(range(rounds + 1), runs.items()):
+        began = time.process_time()
+        for _ in range(steps):
+            run.step(1e-3)
+        seconds[name].append((time.process_time() - began) / steps)
+    return {name: round(1000 * statistics.median(each[1:]), 3) for name, each in seconds.items()}
+
+
+def places_for(arm: str, images: Images, seed: int) -> Tensor | None:
+    draw = torch.Generator().manual_seed(1000 + seed)
+    return torch.randperm(math.prod(images.shape[1:]), generator=draw) if arm == "shuffled" else None
