@@ -45,8 +45,6 @@ more than 4.3 times its standard deviation over the three seeds.
 With OMP_NUM_THREADS=1 everything takes about 20 minutes of CPU time.
 """
 
-import itertools
-import math
 import statistics
 import time
 from typing import Any
@@ -169,8 +167,8 @@ HEAD = {
     "equal parameters and pictures, and in equal CPU time? Is the cause that it looks at neighbours?",
     "rivals": "MLP with as many parameters; MLPs with one and with two hidden layers, two sizes each, in conv's CPU "
     "time, the better in tuning; the same convolutions on images whose places are permuted",
-    "tuning": "each arm and size: rates 0.001 (MNIST) or 0.002 and up with seed 100 and a quarter of the steps, by the -ELBO of "
-    "validation images; further where the best is the first or the last; all tries are stored",
+    "tuning": "each arm and size: rates 0.001 (MNIST) or 0.002 and up with seed 100 and a quarter of the steps, by "
+    "the -ELBO of validation images; further where the best is the first or the last; all tries are stored",
     "evaluation": "-ELBO of all test images in bits per dimension, the same draws of z for all; L_50 of 200 of them",
     "yes": "fewer by more than 4.3 standard errors of the paired difference over three seeds",
 }
