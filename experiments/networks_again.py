@@ -1,6 +1,10 @@
 """Two rivals that were added to measure_networks after its first results: more time, and other channels."""
 
+import math
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from experiments.networks import (
     RATES,
@@ -16,6 +20,8 @@ from experiments.networks import (
     steps_of,
     train,
 )
+from vaelib.distributions import bernoulli_log_prob
+from vaelib.likelihoods import DiscretisedLogistic
 
 CHANNELS: list[Sizes] = [("channels", 16, 32, 64), ("channels", 32, 64)]
 
@@ -49,3 +55,20 @@ def other_channels(images: Images) -> dict[str, Any]:
         tries = {rate: train(images, sizes, rate, steps, TUNING_SEED)[1]["validation"] for rate in RATES[images.name]}
         found[str(sizes)] = {f"{rate:g}": value for rate, value in tries.items()}
     return found | {"milliseconds": costs}
+
+
+def mean_image(images: Images, scales: tuple[float, ...] = (0.05, 0.06, 0.07, 0.08, 0.1, 0.13, 0.17)) -> dict[str, Any]:
+    """Return the bits of test images by a model without a code: each pixel's mean, the scale best for those to fit."""
+    mean = images.fitting.mean(0).flatten()
+    if images.binary:
+        logits = torch.logit(mean, eps=1e-3).expand(len(images.test), -1)
+        nats = bernoulli_log_prob(images.test.flatten(1), logits).mean().item()
+        return {"bits": round(-nats / (len(mean) * math.log(2)), 4)}
+
+    def bits_of(x: Tensor, scale: float) -> float:
+        nats = DiscretisedLogistic(scale=scale).log_prob(x.flatten(1), mean).mean().item()
+        return -nats / (len(mean) * math.log(2))
+
+    with torch.no_grad():
+        scale = min(scales, key=lambda each: bits_of(images.fitting[:2000], each))
+        return {"bits": round(bits_of(images.test, scale), 4), "scale": scale}
