@@ -57,7 +57,9 @@ def other_channels(images: Images) -> dict[str, Any]:
     return found | {"milliseconds": costs}
 
 
-def mean_image(images: Images, scales: tuple[float, ...] = (0.05, 0.06, 0.07, 0.08, 0.1, 0.13, 0.17)) -> dict[str, Any]:
+def mean_image(
+    images: Images, scales: tuple[float, ...] = (0.05, 0.06, 0.07, 0.08, 0.1, 0.13, 0.17, 0.2, 0.25)
+) -> dict[str, Any]:
     """Return the bits of test images by a model without a code: each pixel's mean, the scale best for those to fit."""
     mean = images.fitting.mean(0).flatten()
     if images.binary:
