@@ -164,6 +164,12 @@ def test_networks_of_other_channels_are_built_by_their_channels() -> None:
         torch.testing.assert_close(last[-1].bias.detach(), mean)
 
 
+def test_an_arm_whose_step_costs_half_makes_twice_the_steps_and_small_makes_those_of_conv() -> None:
+    costs = {"None": 20.0, "(150,)": 10.0, "(69,)": 5.0}
+    assert networks.steps_of("wide", (150,), "mnist", costs) == 2 * networks.STEPS["mnist"]
+    assert networks.steps_of("small", (69,), "mnist", costs) == networks.STEPS["mnist"]
+
+
 def test_a_step_of_training_is_that_of_the_gradient_and_its_rate() -> None:
     images = networks.Images("patches")
     run = networks.Run(images, (3,), 1)
