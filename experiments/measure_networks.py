@@ -47,7 +47,9 @@ as conv took more CPU time in the three runs, where that is above 1.05; (b) then
 (16, 32, 64) and (32, 64) in a quarter of conv's time, each rate, by validation bits: a rival of conv's own kind. "mean
 image", a calibration: the bits of test images without a code, by the mean of each pixel and the best of some scales.
 
-With OMP_NUM_THREADS=1 everything takes about 20 minutes of CPU time.
+Not run, for time: "other channels", and "longer" on MNIST and on the patches.
+
+With OMP_NUM_THREADS=1 what is stored takes about 17 minutes of CPU time.
 """
 
 import time
