@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments import measure_evidence, measure_mnist, measure_quadrants, measure_uses, shared, train_pretrained
+from experiments import (
+    measure_evidence,
+    measure_mnist,
+    measure_networks,
+    measure_quadrants,
+    measure_uses,
+    shared,
+    train_pretrained,
+)
+from vaelib import data
 
 README = (Path(shared.__file__).parent / "README.md").read_text(encoding="utf-8")
 TABLE = [
@@ -79,13 +88,13 @@ def test_the_list_of_experiments_names_every_script_and_every_stored_file():
             assert f'shared.results("{stored[1]}")' in (shared.ROOT / f"{script}.py").read_text(encoding="utf-8")
 
 
-SCRIPTS = (measure_evidence, measure_mnist, measure_quadrants, measure_uses, train_pretrained)
+SCRIPTS = (measure_evidence, measure_mnist, measure_networks, measure_quadrants, measure_uses, train_pretrained)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
 def test_a_script_lists_its_parts_before_it_loads_anything(script, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [script.__name__, "--help"])
-    monkeypatch.setattr(script.data, "load", lambda *names: pytest.fail("data are loaded"))
+    monkeypatch.setattr(data, "load", lambda *names: pytest.fail("data are loaded"))
     with pytest.raises(SystemExit) as end:
         script.main()
     assert end.value.code == 0 and "--resume" in capsys.readouterr().out

@@ -151,6 +151,27 @@ BUGS = (
         "run_encoder(self.prior_network, 0 * y,",
         ("12",),
     ),
+    Bug(
+        "convolution: the other edge in the place of zeros",
+        "networks",
+        "nn.Conv2d, before, after, 4, 2, 1",
+        'nn.Conv2d, before, after, 4, 2, 1, padding_mode="circular"',
+        ("15",),
+    ),
+    Bug(
+        "convolution: a window of 6 for one of 4",
+        "networks",
+        "nn.Conv2d, before, after, 4, 2, 1",
+        "nn.Conv2d, before, after, 6, 2, 2",
+        ("15",),
+    ),
+    Bug(
+        "transposed convolution: windows that don't overlap",
+        "networks",
+        "nn.ConvTranspose2d, before, after, 4, 2, 1",
+        "nn.ConvTranspose2d, before, after, 2, 2, 0",
+        ("15",),
+    ),
 )
 # Whose unit tests look at a module that has none of its own.
 UNIT_TESTS = {"contract": "vae", "_parts": "cvae"}
