@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from experiments import shared
-from vaelib.data import load
+from vaelib import data
 from vaelib.likelihoods import DiscretisedLogistic, Gaussian
 from vaelib.networks import conv_decoder, conv_encoder
 from vaelib.training import fit
@@ -78,7 +78,7 @@ LOGISTIC = "discretised logistic"
 
 def patches() -> tuple[Tensor, Tensor]:
     """Return patches to fit, (2, 50, 35, 3, 32, 32) as they lie in both photographs, and for validation, (78, ...)."""
-    grid = load("patches").images.reshape(2, 50, 47, *SHAPE)
+    grid = data.load("patches").images.reshape(2, 50, 47, *SHAPE)
     return grid[:, :, :35], grid[:, ::4, 38::4].reshape(-1, *SHAPE)  # column 34 ends at pixel 304, 38 begins there
 
 
@@ -152,7 +152,7 @@ def tune(fitted: Tensor, validation: Tensor, steps: int) -> dict[str, Any]:
 def likelihoods(steps: int = STEPS, share: int = 1) -> dict[str, Any]:
     """Tune, then train three seeds of each; `share`: use of the pictures only each so many-th."""
     began, (grid, validation) = time.process_time(), patches()
-    fitted, test = grid.reshape(-1, *SHAPE)[::share], load("patches", "test").images[::share]
+    fitted, test = grid.reshape(-1, *SHAPE)[::share], data.load("patches", "test").images[::share]
     tuning, runs = tune(fitted, validation, steps), {}
     for arm in ARMS:
         rows = []

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 from experiments import measure_colour as colour
 from experiments import shared
-from vaelib.data import load
+from vaelib import data
 
 RESULTS = shared.results("pictures")
 SEEDS = [0, 1, 2]
@@ -55,7 +55,7 @@ def entropy_coded(train_bytes: np.ndarray, test_bytes: np.ndarray, n: int) -> fl
 
 def codes() -> dict[str, Any]:
     """Return bits per dimension of codes that know no latent variable."""
-    fitted, test = colour.patches()[0].reshape(-1, *colour.SHAPE), load("patches", "test").images
+    fitted, test = colour.patches()[0].reshape(-1, *colour.SHAPE), data.load("patches", "test").images
     ours, theirs = ((255 * each).round().numpy().astype(int) for each in (fitted, test))
     steps, their_steps = (np.diff(each, axis=-1) + 255 for each in (ours, theirs))
     histogram = entropy_coded(ours, theirs, 256)
@@ -74,7 +74,7 @@ def codes() -> dict[str, Any]:
 
 def few(steps: int = colour.STEPS, sizes: list[int] = FEW) -> dict[str, Any]:
     """Return bits of pictures seen and of test pictures, by the number of pictures to fit."""
-    fitted, test = colour.patches()[0].reshape(-1, *colour.SHAPE), load("patches", "test").images
+    fitted, test = colour.patches()[0].reshape(-1, *colour.SHAPE), data.load("patches", "test").images
     runs: dict[str, Any] = {}
     for n in [*sizes, len(fitted)]:
         rows = []
