@@ -11,6 +11,9 @@ zero. Rival: a code without a model, the difference from the left neighbour (mea
 Part "duplicates". Question: what do near duplicates of test pictures among those to fit feign? 24 patches are held out.
 One model is fitted to others, among them those that share pixels with a held-out one; one to as many without these.
 The held-out patches are the same. "They feign": the 95% interval of the paired difference lies above zero.
+Part "burst", added when two seeds of "duplicates" had been seen, which differed in sign, and all of "few", where 100
+pictures were too few. The same question where the model learns its pictures by heart: it is fitted to 100, all of which
+share pixels with a held-out one, or none. The same criterion.
 Three seeds each, which draw patches, weights, order and noise.
 
 With OMP_NUM_THREADS=1 it takes about four minutes.
@@ -101,16 +104,28 @@ def sharing(held_out: Tensor) -> Tensor:
     return F.max_pool2d(held_out.float()[:, None], 7, 1, 3)[:, 0] > 0
 
 
-def duplicates(steps: int = colour.STEPS) -> dict[str, Any]:
-    """Return the bits of held-out pictures with their near duplicates among those to fit, and without."""
+def held_out_patches(grid: Tensor, generator: torch.Generator) -> Tensor:
+    """Return which patches are held out, HELD_OUT of each photograph."""
+    held_out = torch.zeros(grid.shape[:3], dtype=torch.bool)
+    for photograph in held_out.view(2, -1):
+        photograph[torch.randperm(len(photograph), generator=generator)[:HELD_OUT]] = True
+    return held_out
+
+
+def duplicates(steps: int = colour.STEPS, n: int | None = None) -> dict[str, Any]:
+    """Return the bits of held-out pictures with their near duplicates among those to fit, and without.
+
+    n: fit to so many, all of which are near duplicates, or none; without it to all that are none, and to as many.
+    """
     grid, _ = colour.patches()
     runs: dict[str, list[float]] = {"fitted to": [], "with": [], "without": []}
     for seed in SEEDS:
         generator = torch.Generator().manual_seed(seed)
-        held_out = torch.zeros(grid.shape[:3], dtype=torch.bool)
-        for photograph in held_out.view(2, -1):
-            photograph[torch.randperm(len(photograph), generator=generator)[:HELD_OUT]] = True
+        held_out = held_out_patches(grid, generator)
         apart, others = grid[~sharing(held_out)], grid[~held_out]
+        if n is not None:
+            others = grid[sharing(held_out) & ~held_out]
+            apart = apart[torch.randperm(len(apart), generator=generator)[:n]]
         keep = torch.randperm(len(others), generator=generator)[: len(apart)]
         runs["fitted to"].append(len(apart))
         for name, own in (("with", others[keep]), ("without", apart)):
@@ -120,7 +135,12 @@ def duplicates(steps: int = colour.STEPS) -> dict[str, Any]:
     return {"feigned": colour.interval([without - beside for beside, without in pairs]), "runs": runs}
 
 
-PARTS = {"codes": codes, "few": few, "duplicates": duplicates}
+def burst() -> dict[str, Any]:
+    """Return the same for models that are fitted to 100 pictures."""
+    return duplicates(n=100)
+
+
+PARTS = {"codes": codes, "few": few, "duplicates": duplicates, "burst": burst}
 SUMMARY = {
     "codes": [
         {
@@ -145,6 +165,9 @@ SUMMARY = {
         }
     ],
 }
+SUMMARY["burst"] = [
+    SUMMARY["duplicates"][0] | {"question": "And if all of 100 pictures to fit are near duplicates, or none?"}
+]
 HEAD = {
     "question": "How many patches of photographs are too few, and what do near duplicates feign?",
     "rivals": "all 3,500 pictures; as many pictures without those that overlap",

@@ -23,9 +23,9 @@ def test_differences_follow_from_the_stored_runs() -> None:
     for n, found in PARTS["few"]["above_all"].items():
         pairs = zip(runs[n]["test"], runs["3500"]["test"], strict=True)
         assert found == script.colour.interval([a - b for a, b in pairs])
-    runs = PARTS["duplicates"]["runs"]
-    pairs = zip(runs["without"], runs["with"], strict=True)
-    assert PARTS["duplicates"]["feigned"] == script.colour.interval([a - b for a, b in pairs])
+    for name in ("duplicates", "burst"):
+        pairs = zip(PARTS[name]["runs"]["without"], PARTS[name]["runs"]["with"], strict=True)
+        assert PARTS[name]["feigned"] == script.colour.interval([a - b for a, b in pairs])
 
 
 def test_codes_without_a_model_are_found_again() -> None:
