@@ -18,7 +18,7 @@ Part "bursts", added when the interval of "burst" held zero (+0.25 with half a w
 seeds, OTHER_SEEDS, judged by themselves. Whatever it says, both are reported.
 Three seeds each, where nothing else is said, which draw patches, weights, order and noise.
 
-With OMP_NUM_THREADS=1 it takes about four minutes.
+With OMP_NUM_THREADS=1 it takes about seven minutes.
 """
 
 import io
