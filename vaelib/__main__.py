@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import torch
 
 from vaelib import __version__, checkpoints, data, pretrained
+from vaelib._sets import find
 from vaelib.cvae import CVAE
 from vaelib.evaluation import bits_per_dimension, log_evidence, mean_elbo
 from vaelib.networks import ACTIVATIONS, check_positive_number
@@ -236,7 +237,8 @@ def _data(options: argparse.Namespace) -> int:
         except data.DataNotFoundError as error:
             if options.names:
                 raise
-            missing.append(str(error))
+            if getattr(find(name), "fetched", True):
+                missing.append(str(error))
         print(*data.locate(name), sep="\n")
     if missing:
         raise data.DataNotFoundError("\n".join(missing))

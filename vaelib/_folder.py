@@ -36,6 +36,7 @@ SUFFIXES = re.compile(
     r"|webp)",
     re.IGNORECASE,
 )
+ARCHIVES = re.compile(r"\.(7z|bz2|gz|rar|tar|tgz|xz|zip)", re.IGNORECASE)
 BITS, PHOTOMETRIC = 258, 262  # tags of TIFF
 
 
@@ -88,7 +89,8 @@ def read(
         above.append(parts[:-1])
     if by_class and not wanted:
         remarks += _too_high(folder, above)
-    _report(folder, len(of_class), len(found), broken, remarks, skip_broken)
+    packed = [file for file, _ in found if ARCHIVES.fullmatch(file.suffix)]
+    _report(folder, len(of_class), len(found), broken, remarks, skip_broken, packed)
     names = wanted or sorted(seen)
     labels = [0 if each is None else names.index(each) for each in of_class]
     return {
@@ -359,7 +361,9 @@ def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _report(folder: Path, n: int, n_files: int, broken: list[str], remarks: list[str], skip_broken: bool) -> None:
+def _report(
+    folder: Path, n: int, n_files: int, broken: list[str], remarks: list[str], skip_broken: bool, packed: list[Path]
+) -> None:
     """Raise or warn about what could not be read, all at once, and raise where there is no picture at all."""
     heading = f"{len(broken)} of {n + len(broken)} pictures in {folder}"
     if broken and not skip_broken:
@@ -368,6 +372,7 @@ def _report(folder: Path, n: int, n_files: int, broken: list[str], remarks: list
         raise DataError("\n  ".join(lines) + "\nMend or remove them" + skip)
     if not n:
         lines = [f"there is no picture in {folder} or its subfolders ({n_files} files looked at)", *broken]
+        lines += [f"{each.name} is an archive: unpack it first" for each in packed[:3]]
         raise DataError("\n  ".join(lines))
     if broken or remarks:
         lines = [*([f"{heading} are left out:", *broken] if broken else []), *remarks]

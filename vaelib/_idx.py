@@ -35,12 +35,14 @@ class IdxFile:
         shape: the sizes that its header must give.
         sha256: the hash of its decompressed bytes, where it is known.
         md5: the hash of the .gz file as it is published, where that is known instead.
+        labels: the lowest and the highest label.
     """
 
     name: str
     shape: tuple[int, ...]
     sha256: str = ""
     md5: str = ""
+    labels: tuple[int, int] = (0, 9)
 
     @property
     def kind(self) -> str:
@@ -113,10 +115,11 @@ def verify(raw: bytes, where: str, file: IdxFile, other: IdxFile) -> bytes:
     if len(content) > file.size:
         raise DataError(f"{where} has trailing bytes: {file.size:,} bytes expected, more found")
     if file.kind == "labels":
-        labels = to_array(content, file)
-        if (labels > 9).any():
-            index = int(np.argmax(labels > 9))
-            raise DataError(f"{where} has label {labels[index]} at index {index:,}: labels are 0 to 9")
+        labels, (low, high) = to_array(content, file), file.labels
+        wrong = (labels < low) | (labels > high)
+        if wrong.any():
+            index = int(np.argmax(wrong))
+            raise DataError(f"{where} has label {labels[index]} at index {index:,}: labels are {low} to {high}")
     if file.sha256 and hashlib.sha256(content).hexdigest() != file.sha256:
         raise DataError(f"{where} has the wrong SHA-256: its content is not that of {file.name}")
     if file.md5 and raw is not content and hashlib.md5(raw, usedforsecurity=False).hexdigest() != file.md5:

@@ -77,6 +77,7 @@ def training_examples(model: Any, data: Images, y: Array | None) -> tuple[Tensor
         check_finite(images)
     x = images if check is None else _returned(check(images), model, "check")
     warn_of_dark(x)
+    warn_of_bytes(model, x)
     if len(x) == 0:
         raise ValueError("there are no images to train on or to validate with: the data are empty")
     if y is None and not hasattr(model, "condition_dim"):
@@ -138,6 +139,25 @@ def warn_of_dark(x: Tensor, what: str = "") -> None:
     """
     if x.numel() and x.is_floating_point() and _is_dark(x[:100]) and _is_dark(x):
         warn(f"no pixel{what} is above {x.max().item():.2g}: if they were divided by 255 twice, multiply by 255")
+
+
+def warn_of_bytes(model: Any, x: Tensor) -> None:
+    """Warn of bytes that were not divided by 255, where a Gaussian likelihood takes any real number.
+
+    Args:
+        model: what is to be trained.
+        x: the images.
+    """
+    if getattr(getattr(model, "likelihood", None), "name", "") != "gaussian" or not x.numel():
+        return
+    if _are_bytes(x[:100]) and _are_bytes(x):
+        warn(f"pixels are whole numbers up to {x.max().item():g}: if they are bytes, divide by 255")
+
+
+def _are_bytes(x: Tensor) -> bool:
+    """Return whether all pixels are whole numbers from 0 to 255, one of them above 16, the highest of the digits."""
+    low, high = (bound.item() for bound in torch.aminmax(x))
+    return low >= 0 and 16 < high <= 255 and bool((x == x.round()).all())
 
 
 def _is_dark(x: Tensor) -> bool:

@@ -222,7 +222,8 @@ def _remedy_of_a_list(values: Any, word: str) -> str:
         return _REMEDIES["str"]
     is_pillow = type(first).__module__.startswith("PIL")
     shapes = [each.size if is_pillow else _shape(each) for each in values]
-    if word == "images" and len(values) == 2 and shapes[0] != shapes[1]:
+    in_colour = len(shapes[0]) == 3 and shapes[0][0] in (1, 3, 4) and len(shapes[-1]) == 3
+    if word == "images" and len(values) == 2 and shapes[0] != shapes[1] and not (is_pillow or in_colour):
         return "give the two apart: the images alone, and y=y where the model takes conditions"
     if len(set(shapes)) > 1:
         other = next(each for each in shapes if each != shapes[0])

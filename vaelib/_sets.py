@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from vaelib._emnist import KINDS, Emnist
 from vaelib._fetch import LocatedFile, Source, mnist_like
 from vaelib._idx import DataError
 from vaelib._made import Rendered
@@ -35,7 +36,7 @@ class Embedded:
         return (LocatedFile(self.origin, "verified"),)
 
 
-def find(name: str) -> Embedded | Rendered | Source:
+def find(name: str) -> Embedded | Emnist | Rendered | Source:
     """Return a data set by its name.
 
     Raises:
@@ -82,7 +83,7 @@ def _patches(split: str) -> dict[str, Any]:
     return {"images": images, "labels": torch.tensor(labels), "classes": ("temple", "flower")}
 
 
-SETS: dict[str, Embedded | Rendered | Source] = {
+SETS: dict[str, Embedded | Emnist | Rendered | Source] = {
     "digits": Embedded(_digits, origin="the digits come with scikit-learn"),
     "patches": Embedded(_patches, origin="the photographs come with scikit-learn"),
     "scene": Rendered("scene", {"train": (20_000, 0), "test": (4_000, 1)}),
@@ -131,4 +132,5 @@ SETS: dict[str, Embedded | Rendered | Source] = {
         torchvision="KMNIST",
         classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
     ),
+    **{f"emnist-{kind}": Emnist(kind) for kind in KINDS},
 }

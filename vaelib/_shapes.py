@@ -119,7 +119,7 @@ def _wrong_shape(found: tuple[int, ...], shape: tuple[int, ...], size: int) -> s
         accepted = f"(N, {', '.join(map(str, shape))}) or (N, {size})" + (" or (N, H, W)" if shape[0] == 1 else "")
     message = f"images have shape {found}: this model takes {accepted}"
     if len(found) != 4 or math.prod(found[1:]) != size:
-        return message
+        return message + _what_helps(found[1:], shape)
     first, last = found[1:], (found[3], found[1], found[2])
     permute = ". The channels come last in yours: call x.permute(0, 3, 1, 2)"
     if last == shape or (found[3] == 1 and len(shape) == 1):
@@ -131,3 +131,24 @@ def _wrong_shape(found: tuple[int, ...], shape: tuple[int, ...], size: int) -> s
     if found[1] != 3 and (found[3] == 3 or (found[3] == 4 and found[1] != 4)):
         return f"{message}{permute}, and make the model with data_dim={last}"
     return f"{message}. For images in colour make the model with data_dim={first}"
+
+
+def _what_helps(found: tuple[int, ...], shape: tuple[int, ...]) -> str:
+    """Return what helps with images that hold another number of pixels than those of a model, in colour or grey."""
+    if len(shape) != 3:
+        return ""
+    channels, *sides = shape
+    if found == (4, *sides) or found == (*sides, 4):
+        rest = "x[:, :3]" if found[0] == 4 else "x.permute(0, 3, 1, 2)[:, :3]"
+        return (
+            f". The fourth channel of yours is opacity: {rest} leaves it out, and data.from_folder(colour=True) shows "
+            "the pictures on a background"
+        )
+    if channels == 3 and found in (tuple(sides), (1, *sides)):
+        x = "x[:, None]" if len(found) == 2 else "x"
+        return f". Yours are grey: make the model with data_dim={(1, *sides)}, or call {x}.expand(-1, 3, -1, -1)"
+    if len(found) == 3 and found[0] == channels:
+        return (
+            f". Yours have {found[1]} x {found[2]} pixels: make the model with data_dim={found}, or bring them to size"
+        )
+    return ""

@@ -86,6 +86,7 @@ def load(
 ) -> ImageData:
     """Return a data set by name: grey "digits" (1,500 and 297 of 8x8), "mnist", "fashion-mnist", "kmnist" (as MNIST).
 
+    "emnist-letters" and its like are read, upright, where torchvision keeps them; they are not fetched.
     In colour, 32x32: "scene" (20,000 and 4,000; see `vaelib.scene`), and "patches" (4,700 and 182) of photographs.
 
     Args:
@@ -100,7 +101,7 @@ def load(
 
     Source:
         LeCun, Cortes and Burges (MNIST, CC BY-SA 3.0); Xiao, Rasul and Vollgraf (Fashion-MNIST, MIT); Clanuwat et al.
-        (KMNIST, CC BY-SA 4.0). Through scikit-learn: Alpaydin and Kaynak (UCI digits); photographs, CC BY 2.0.
+        (KMNIST, CC BY-SA 4.0); Cohen et al. (EMNIST). Through scikit-learn: UCI digits; photographs, CC BY 2.0.
     """
     if split not in ("train", "test"):
         raise DataError(f"unknown split {split!r}: choose 'train' or 'test'")

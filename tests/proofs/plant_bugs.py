@@ -172,9 +172,16 @@ BUGS = (
         "nn.ConvTranspose2d, before, after, 2, 2, 0",
         ("15",),
     ),
+        "discretised logistic: an interval that is too narrow",
+        "likelihoods",
+        "half = 0.5 / (self.levels - 1)",
+        "half = 0.5 / self.levels",
+        ("15",),
+    ),
+    Bug("bits: 256 steps for 255", "_bits", "bits + math.log2(levels - 1)", "bits + math.log2(levels)", ("15",)),
 )
 # Whose unit tests look at a module that has none of its own.
-UNIT_TESTS = {"contract": "vae", "_parts": "cvae"}
+UNIT_TESTS = {"contract": "vae", "_parts": "cvae", "_bits": "evaluation"}
 
 
 def plant(bug: Bug, folder: Path) -> None:

@@ -211,18 +211,21 @@ def test_own_files_load_compressed_and_not_and_pixels_are_exactly_bytes_over_255
     assert snapshot(own) == before
 
 
+EMNIST = [f"emnist-{kind}" for kind in ("letters", "balanced", "digits", "mnist", "byclass", "bymerge")]
+
+
 def test_new_data_set_is_one_entry_and_brings_factors_and_classes():
     images, factors = torch.rand(4, 3, 2, 2), torch.arange(8.0).reshape(4, 2)
     fields = {"images": images, "labels": torch.tensor([0, 1, 1, 0]), "factors": factors, "classes": ("ring", "dot")}
     with mock.patch.dict(SETS, dots=Embedded(lambda split: fields, "the dots are drawn here")):
         loaded = data.load("dots", "test")
-        assert data.names() == ("digits", "patches", "scene", "mnist", "fashion-mnist", "kmnist", "dots")
+        assert data.names() == ("digits", "patches", "scene", "mnist", "fashion-mnist", "kmnist", *EMNIST, "dots")
         assert [str(each) for each in data.locate("dots")] == ["the dots are drawn here: verified"]
-        with pytest.raises(DataError, match=r"'cifar': choose 'digits', 'patches', .*'kmnist' or 'dots'$"):
+        with pytest.raises(DataError, match=r"'cifar': choose 'digits', 'patches', .*'emnist-bymerge' or 'dots'$"):
             data.load("cifar")
     assert (loaded.name, loaded.classes) == ("dots", ("ring", "dot"))
     assert loaded.images is images and loaded.factors is factors
-    assert data.names() == ("digits", "patches", "scene", "mnist", "fashion-mnist", "kmnist")
+    assert data.names() == ("digits", "patches", "scene", "mnist", "fashion-mnist", "kmnist", *EMNIST)
 
 
 def test_errors_and_places_bear_the_name_of_the_module_that_readers_import():
@@ -231,9 +234,9 @@ def test_errors_and_places_bear_the_name_of_the_module_that_readers_import():
 
 
 def test_unknown_name_split_or_fallback_names_the_choices():
-    with pytest.raises(DataError, match=r"'cifar'.*'digits', .*'fashion-mnist' or 'kmnist'"):
+    with pytest.raises(DataError, match=r"'cifar'.*'digits', .*'emnist-byclass' or 'emnist-bymerge'"):
         data.load("cifar")
-    with pytest.raises(DataError, match="'fashion-mnist' or 'kmnist'"):
+    with pytest.raises(DataError, match="'emnist-byclass' or 'emnist-bymerge'"):
         data.locate("cifar")
     with pytest.raises(DataError, match=r"'valid'.*'train' or 'test'"):
         data.load("digits", "valid")

@@ -780,3 +780,12 @@ def test_a_folder_of_every_kind_at_once_gives_each_picture_in_its_place_and_name
     assert found.shape == (270, 3, 4, 4) and found.isfinite().all() and found.min() >= 0 and found.max() <= 1
     for image, (kind, expected) in zip(found, wanted, strict=True):
         np.testing.assert_allclose(luma(image.permute(1, 2, 0).numpy() * 255), expected, atol=1.01 / 255, err_msg=kind)
+
+
+@pytest.mark.parametrize("name", ["pictures.zip", "deep/pictures.tar.gz"])
+def test_an_archive_in_a_folder_without_pictures_is_said_to_be_one(tmp_path, name):
+    with pytest.raises(
+        DataError, match=f"there is no picture in.*\n  {Path(name).name} is an archive: unpack it first"
+    ):
+        read(tmp_path, {name: b"PK"})
+    assert len(read(tmp_path, {"one.png": grey()})) == 1  # beside a picture it is passed over

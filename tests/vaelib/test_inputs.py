@@ -1,6 +1,7 @@
 """What is taken for images, conditions, codes and labels: one rule at every door, and each remedy is obeyed."""
 
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -175,3 +176,21 @@ def test_the_config_of_a_model_is_plain_and_says_what_was_given():
     assert config["sigma"] == 0.25 and type(config["sigma"]) is float
     assert config["hidden_dims"] == [8] and config["data_dim"] == 16 and config["likelihood"] == "gaussian"
     assert VAE(**config).likelihood.log_sigma.exp().item() == pytest.approx(0.25)
+
+
+def test_two_pictures_of_different_sizes_are_no_pair_of_images_and_conditions():
+    colour = [torch.rand(3, 8, 8), torch.rand(3, 8, 6)]
+    for pictures in (colour, [Image.new("L", (8, 8)), Image.new("L", (8, 6))]):
+        with pytest.raises(TypeError, match="bring them to one shape first"):
+            train(vae(), pictures)
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [((X * 255).round(), True), (X, False), (X * 16, False), ((X * 16).round(), False), (X * 254.9, False)],
+)
+def test_bytes_that_were_not_divided_are_said_where_the_likelihood_takes_any_number(images, said):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        train(VAE(64, (8,), 2, likelihood="gaussian"), images)
+    assert ["divide by 255" in str(each.message) for each in caught] == [True] * said

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from vaelib import _made, data, scene
+from vaelib._emnist import KINDS
 from vaelib._fetch import Source, mnist_like
 from vaelib._made import Rendered
 from vaelib._sets import SETS
@@ -323,3 +324,102 @@ def test_loading_the_scene_needs_no_network_and_no_variable(tmp_path):
     environment = {"HOME": str(tmp_path), "PYTHONPATH": str(Path(data.__file__).parents[1]), "PATH": ""}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "True\n" and done.stderr == ""
+
+
+# EMNIST, whose images lie transposed in their files
+
+
+def emnist_files(kind: str, top: int) -> dict[str, bytes]:
+    """Return small files of a kind: upright, image n is on in row n % 28 alone; labels go round from the first."""
+    names, first = KINDS[kind]
+    files = {}
+    for split, n in (("train", 70), ("test", 35)):
+        upright = np.zeros((n, 28, 28), np.uint8)
+        upright[np.arange(n), np.arange(n) % 28] = top
+        files[f"emnist-{kind}-{split}-images-idx3-ubyte"] = idx(np.ascontiguousarray(upright.transpose(0, 2, 1)))
+        labels = (np.arange(n) % len(names) + first).astype(np.uint8)
+        files[f"emnist-{kind}-{split}-labels-idx1-ubyte"] = idx(labels)
+    return files
+
+
+@pytest.fixture
+def emnist(tmp_path, monkeypatch) -> Path:
+    """Return the raw folder of torchvision's below VAELIB_DATA, empty."""
+    monkeypatch.setenv("VAELIB_DATA", str(tmp_path))
+    folder = tmp_path / "EMNIST" / "raw"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_emnist_is_upright_with_labels_from_0_and_a_name_for_each(kind, emnist):
+    for name, content in emnist_files(kind, 255).items():
+        (emnist / name).write_bytes(content)
+    for split, n in (("train", 70), ("test", 35)):
+        with pytest.warns(UserWarning, match=r"right in form.*not known"):
+            found = data.load(f"emnist-{kind}", split)
+        assert found.images.shape == (n, 28, 28) and found.images.dtype == torch.float32
+        rows = torch.arange(n) % 28
+        assert torch.equal(found.images, torch.eye(28)[rows][:, :, None].expand(-1, -1, 28))  # rows, not columns
+        assert torch.equal(found.labels, torch.arange(n) % len(found.classes))
+    assert {each.state for each in data.locate(f"emnist-{kind}")} == {"right in form, its content not verified"}
+
+
+def test_the_classes_of_emnist_are_those_of_its_paper():
+    # Cohen et al. (2017), table II: 62 by class, 47 where capitals and small letters that look alike are one
+    sizes = {"letters": 26, "balanced": 47, "digits": 10, "mnist": 10, "byclass": 62, "bymerge": 47}
+    assert {kind: len(set(names)) for kind, (names, _) in KINDS.items()} == sizes
+    assert KINDS["letters"][1] == 1 and KINDS["balanced"][0][36:] == "abdefghnqrt"
+    assert KINDS["byclass"][0][10] == "A" and KINDS["byclass"][0][36] == "a"
+
+
+@pytest.mark.parametrize("place", ["own", "cache", "data", "gzip"])
+def test_emnist_is_found_where_it_may_lie_packed_too(place, emnist, tmp_path, monkeypatch):
+    folder = {
+        "own": tmp_path / "emnist",
+        "cache": tmp_path / "cache" / "emnist",
+        "data": tmp_path / "data" / "EMNIST" / "raw",
+        "gzip": emnist / "gzip",
+    }[place]
+    if place in ("cache", "data"):
+        monkeypatch.delenv("VAELIB_DATA")
+        monkeypatch.setenv("VAELIB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.chdir(tmp_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in emnist_files("letters", 51).items():
+        (folder / f"{name}.gz").write_bytes(gzip.compress(content))
+    with pytest.warns(UserWarning, match="right in form"):
+        assert data.load("emnist-letters").images.max() == 0.2
+    assert all(Path(each.path).parent.resolve() == folder for each in data.locate("emnist-letters"))
+
+
+@pytest.mark.parametrize(
+    ("name", "harm", "said"),
+    [
+        ("labels-idx1", lambda raw: raw[:8] + b"\0" + raw[9:], "label 0 at index 0: labels are 1 to 26"),
+        ("labels-idx1", lambda raw: raw[:8] + b"\x1b" + raw[9:], "label 27 at index 0: labels are 1 to 26"),
+        ("labels-idx1", lambda raw: idx(np.ones(69, np.uint8)), "claims 69 labels, but 70 must go with"),
+        ("images-idx3", lambda raw: raw[:-1], "is truncated"),
+        ("images-idx3", lambda raw: raw + b"\0", "trailing bytes"),
+        ("images-idx3", lambda raw: idx(np.zeros((70, 32, 32), np.uint8)), r"\(28, 28\) expected"),
+        ("images-idx3", lambda raw: raw[:4] + b"\xff" * 4 + raw[8:], "claims 4,294,967,295 images"),
+        ("images-idx3", lambda raw: gzip.compress(raw)[:-30], "truncated gzip"),
+        ("images-idx3", lambda raw: b"<html></html>", "is a web page"),
+        ("images-idx3", lambda raw: b"", "is empty"),
+    ],
+)
+def test_a_file_that_is_none_of_emnists_is_named(name, harm, said, emnist):
+    for file, content in emnist_files("letters", 255).items():
+        (emnist / file).write_bytes(harm(content) if name in file else content)
+    with pytest.raises(DataError, match=said):
+        data.load("emnist-letters")
+    assert all("not verified" not in each.state for each in data.locate("emnist-letters"))
+
+
+def test_a_missing_emnist_is_said_to_be_somebody_elses_to_fetch(emnist, capsys):
+    with pytest.raises(DataNotFoundError, match=r"is not fetched: torchvision\.datasets\.EMNIST"):
+        data.load("emnist-balanced")
+    assert {each.state for each in data.locate("emnist-balanced")} == {"missing"}
+    (emnist / "emnist-balanced-test-labels-idx1-ubyte").write_bytes(idx(np.zeros(3, np.uint8)))
+    states = [each.state for each in data.locate("emnist-balanced")]
+    assert states == ["missing"] * 3 + ["its form not checked without the other"]

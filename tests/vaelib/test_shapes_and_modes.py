@@ -1,5 +1,6 @@
 """Images that have channels, models with layers that know two modes, and what goes in where images are."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -309,3 +310,29 @@ def test_conditions_of_another_number_are_refused_wherever_they_go():
         latent.encode_dataset(cvae, x, y)
     with pytest.raises(TypeError, match="a VAE takes no condition y"):
         fit(VAE(16, (8,), 2), x, y=y[:2000], epochs=1, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("shape", "remedy"),
+    [
+        ((2, 4, 6, 6), lambda x: x[:, :3]),
+        ((2, 6, 6, 4), lambda x: x.permute(0, 3, 1, 2)[:, :3]),
+        ((2, 6, 6), lambda x: x[:, None].expand(-1, 3, -1, -1)),
+        ((2, 1, 6, 6), lambda x: x.expand(-1, 3, -1, -1)),
+    ],
+)
+def test_images_of_other_channels_are_named_with_a_remedy_that_is_obeyed(shape, remedy):
+    vae, x = VAE((3, 6, 6), (4,), 2), torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match="opacity" if 4 in shape else "are grey: make the model with") as caught:
+        vae.check(x)
+    said = re.search(r"(?:opacity: |or call )(x.+?)(?= leaves|$)", str(caught.value))
+    assert said is not None
+    assert torch.equal(eval(said[1], {"x": x}), remedy(x))  # the words of the message, as a reader would paste them
+    vae.check(remedy(x))
+
+
+def test_colour_pictures_of_another_size_are_named_with_the_model_that_takes_them():
+    x = torch.rand(2, 3, 8, 6)
+    with pytest.raises(ValueError, match=r"have 8 x 6 pixels: make the model with data_dim=\(3, 8, 6\)"):
+        VAE((3, 6, 6), (4,), 2).check(x)
+    VAE((3, 8, 6), (4,), 2).check(x)
