@@ -71,6 +71,7 @@ class CVAE(LatentVariableModel):
         config |= {"hidden_dims": hidden_dims, "prior": prior, "likelihood": likelihood}
         super().__init__(config | {"activation": activation, "sigma": sigma}, draw, encoder, decoder)
         self.condition_dim = condition_dim
+        self.takes_classes = True  # False where it is known that the conditions are vectors: of them is no choice
         self.prior_network = None
         if prior == "conditional":
             sizes = (condition_dim, *self.config["hidden_dims"], 2 * latent_dim)
