@@ -46,6 +46,8 @@ class CVAE(LatentVariableModel):
         Sohn et al. (2015), section 4; Doersch (2016), section 3; chapters 11 and 12.
     """
 
+    _takes_classes = True  # False where it is known that conditions are vectors, which no list can offer
+
     def __init__(
         self,
         data_dim: int | Sequence[int],
@@ -71,7 +73,6 @@ class CVAE(LatentVariableModel):
         config |= {"hidden_dims": hidden_dims, "prior": prior, "likelihood": likelihood}
         super().__init__(config | {"activation": activation, "sigma": sigma}, draw, encoder, decoder)
         self.condition_dim = condition_dim
-        self.takes_classes = True  # False where it is known that the conditions are vectors: of them is no choice
         self.prior_network = None
         if prior == "conditional":
             sizes = (condition_dim, *self.config["hidden_dims"], 2 * latent_dim)

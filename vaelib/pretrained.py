@@ -37,7 +37,7 @@ def load(name: str) -> VAE | CVAE:
         checkpoints.load(path, model)
     if isinstance(model, CVAE):
         settings = record(name)["settings"]
-        model.takes_classes = settings.get("data") != "scene" and "quadrants" not in settings
+        model._takes_classes = settings.get("data") != "scene" and "quadrants" not in settings
     return model.float().eval()
 
 
