@@ -88,9 +88,9 @@ def probe_loss(predicted: Tensor, factors: Tensor, spread: Tensor) -> Tensor:
 
 
 def trained(network: nn.Module, data: Split, rate: float, epochs: int, seed: int, batch: int = 100) -> dict[str, float]:
-    """Train a network that predicts all factors, less their means; return its scores at the epoch that was best for those to choose by.
+    """Train a network that predicts all factors, less their means; return its scores at its best epoch.
 
-    The score there stands under "chosen".
+    That is the epoch with the highest score for those to choose by, which stands under "chosen".
     """
     generator = torch.Generator().manual_seed(seed)
     x, f = data.fit

@@ -10,7 +10,7 @@ other scenes, tested on the 4,000 test scenes. Rivals, same scenes and probes: P
 untrained network of the same form, all 3,072 pixels. A ceiling: the same encoder trained on the factors of the
 VAE's training pictures; the floor: chance.
 Yes, z holds a factor: the 95% interval of R^2 - 0.9 (accuracy - 0.9) of the MLP probe, five seeds, lies above 0; no:
-below. "More than PCA": the interval of the paired difference of the MLP probes lies above 0.
+below. "More than PCA": the interval of the paired difference of the MLP probes, three seeds, lies above 0.
 Question 2. Is each factor on an axis of its own? MIG of height, blur and kind (a circle can't be on one axis: their MIG
 is stored and not counted) and DCI disentanglement, of mu on the test scenes. Rivals: mu turned by random orthogonal
 matrices, PCA, the factors themselves, turned too. Yes: mean MIG above 0.5, half of the factors' own. "Axes are
@@ -46,9 +46,9 @@ SHAPE, CHANNELS, LATENT = (3, 32, 32), (16, 32, 64), 10
 SIGMA = 0.1
 BETAS = {1: 5, 4: 3, 16: 3}  # how many seeds
 SEEDS = [0, 1, 2, 3, 4]
-TRAINING, EPOCHS, RATE, BATCH = 8000, 10, 3e-3, 64
+TRAINING, EPOCHS, RATE, BATCH = 8000, 8, 3e-3, 64
 PROBING, CHOOSING = 4000, 1000
-CIRCLE: dict[str, Any] = {"channels": (16, 32), "sigma": 0.05, "epochs": 60, "pictures": 1000}
+CIRCLE: dict[str, Any] = {"channels": (16, 32), "sigma": 0.05, "epochs": 40, "pictures": 1000}
 CUBE = (2.0, 0.3, 0.6, 1.0)  # height, blur, hue, kind
 ARC = 5 / 6
 T = {3: 4.303, 5: 2.776}  # Student's t, 97.5%, for so many numbers
@@ -185,9 +185,10 @@ def run(name: str) -> dict[str, Any]:
 
 PARTS = [
     *("calibration", "beta 1 seed 0", "rivals seed 0", "circle K 1", "circle K 2", "arc K 1", "shipped"),
-    *(f"beta 1 seed {seed}" for seed in SEEDS[1:]),
-    *(f"rivals seed {seed}" for seed in SEEDS[1:]),
+    *(f"beta 1 seed {seed}" for seed in SEEDS[1:3]),
+    *(f"rivals seed {seed}" for seed in SEEDS[1:3]),
     *(f"beta {beta} seed {seed}" for seed in SEEDS[:3] for beta in (4, 16)),
+    *(f"beta 1 seed {seed}" for seed in SEEDS[3:]),
     *("circle K 3", "found"),
 ]
 
@@ -202,7 +203,7 @@ def found() -> dict[str, Any]:
     """Return means and 95% intervals of all that the questions ask, from the stored parts."""
     parts = shared.read(RESULTS)["parts"]
     own = {beta: [parts[f"beta {beta} seed {seed}"] for seed in SEEDS[:n]] for beta, n in BETAS.items()}
-    rivals = [parts[f"rivals seed {seed}"] for seed in SEEDS]
+    rivals = [parts[f"rivals seed {seed}"] for seed in SEEDS[:3]]
     models = {f"beta {beta}": [each["probes"] for each in of] for beta, of in own.items()}
     models |= {name: [each[name] for each in rivals] for name in ("pca", "untrained", "pixels", "ceiling")}
     one, names = models["beta 1"], [*fm.COLUMNS, "kind"]
@@ -241,7 +242,7 @@ def found() -> dict[str, Any]:
             {
                 "question": f"How much of {what} can an MLP predict from a VAE's mu?",
                 "result": f"R^2 {{table[beta 1][mlp][{key}][mean]:.3f}}, PCA {{table[pca][mlp][{key}][mean]:.3f}}",
-                "error": f"{{above pca[{key}][half]:.3f}} (difference, 95%, over 5 seeds)",
+                "error": f"{{above pca[{key}][half]:.3f}} (of the difference, 95%, over 3 seeds)",
             }
             for what, key in (("the azimuth", "azimuth"), ("the blur", "blur"))
         ],
