@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from experiments import (
+    measure_camera,
     measure_evidence,
     measure_mnist,
     measure_quadrants,
@@ -87,7 +88,15 @@ def test_the_list_of_experiments_names_every_script_and_every_stored_file():
             assert f'shared.results("{stored[1]}")' in (shared.ROOT / f"{script}.py").read_text(encoding="utf-8")
 
 
-SCRIPTS = (measure_evidence, measure_mnist, measure_quadrants, measure_uses, measure_views, train_pretrained)
+SCRIPTS = (
+    measure_camera,
+    measure_evidence,
+    measure_mnist,
+    measure_quadrants,
+    measure_uses,
+    measure_views,
+    train_pretrained,
+)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
