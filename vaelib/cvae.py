@@ -46,6 +46,8 @@ class CVAE(LatentVariableModel):
         Sohn et al. (2015), section 4; Doersch (2016), section 3; chapters 11 and 12.
     """
 
+    _takes_classes = True  # False where it is known that conditions are vectors, which no list can offer
+
     def __init__(
         self,
         data_dim: int | Sequence[int],

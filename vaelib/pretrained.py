@@ -35,6 +35,9 @@ def load(name: str) -> VAE | CVAE:
     with as_file(_WEIGHTS / f"{_known(name)}.safetensors") as path:
         model = build(checkpoints.peek(path)["config"]).half()
         checkpoints.load(path, model)
+    if isinstance(model, CVAE) and (_WEIGHTS / f"{name}.json").is_file():
+        settings = record(name)["settings"]
+        model._takes_classes = settings.get("data") != "scene" and "quadrants" not in settings
     return model.float().eval()
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from experiments import (
+    measure_camera,
     measure_colour,
     measure_evidence,
     measure_mnist,
@@ -16,6 +17,7 @@ from experiments import (
     measure_pictures,
     measure_quadrants,
     measure_uses,
+    measure_views,
     shared,
     train_pretrained,
 )
@@ -91,6 +93,7 @@ def test_the_list_of_experiments_names_every_script_and_every_stored_file():
 
 
 SCRIPTS = (
+    measure_camera,
     measure_colour,
     measure_evidence,
     measure_mnist,
@@ -98,6 +101,7 @@ SCRIPTS = (
     measure_pictures,
     measure_quadrants,
     measure_uses,
+    measure_views,
     train_pretrained,
 )
 

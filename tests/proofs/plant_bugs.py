@@ -172,6 +172,7 @@ BUGS = (
         "nn.ConvTranspose2d, before, after, 2, 2, 0",
         ("15",),
     ),
+    Bug(
         "discretised logistic: an interval that is too narrow",
         "likelihoods",
         "half = 0.5 / (self.levels - 1)",
@@ -179,6 +180,7 @@ BUGS = (
         ("15",),
     ),
     Bug("bits: 256 steps for 255", "_bits", "bits + math.log2(levels - 1)", "bits + math.log2(levels)", ("15",)),
+    Bug("scene: green and blue exchanged", "_rays", "(hue - channel / 3)", "(hue + channel / 3)", ("15",)),
 )
 # Whose unit tests look at a module that has none of its own.
 UNIT_TESTS = {"contract": "vae", "_parts": "cvae", "_bits": "evaluation"}

@@ -1,6 +1,7 @@
 """Figures that a reader moves: live in Jupyter, in the plain page and, by ``save``, in an HTML file of their own.
 
-`LatentExplorer` decodes the point that the reader chooses; `Sliders` show a figure for every position that they have.
+`LatentExplorer` decodes the point that the reader chooses; `Sliders` show a figure for every position that they have;
+`SceneExplorer` shows a scene whose factors the reader moves, and beside it what a model makes of it.
 A class is imported with what it needs when it is first used: sliders need no torch.
 """
 
@@ -9,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vaelib.widgets.explorer import LatentExplorer
+    from vaelib.widgets.scene import SceneExplorer
     from vaelib.widgets.sliders import Sliders
 
-__all__ = ["LatentExplorer", "Sliders"]
-_MODULES = {"LatentExplorer": "explorer", "Sliders": "sliders"}
+__all__ = ["LatentExplorer", "SceneExplorer", "Sliders"]
+_MODULES = {"LatentExplorer": "explorer", "SceneExplorer": "scene", "Sliders": "sliders"}
 
 
 def __getattr__(name: str) -> Any:

@@ -62,8 +62,15 @@ def common_sizes(models: Mapping[str, Any], data: ImageData | None) -> tuple[tup
         data: images of the same shape, or None.
 
     Raises:
-        ValueError: for models that differ in these, and for images that can't be shown.
+        ValueError: for models that differ in these, whose conditions are known to be no classes, and for images that
+            can't be shown.
     """
+    for name, each in models.items():
+        if not getattr(each, "_takes_classes", True):
+            raise ValueError(
+                f"the conditions of {name!r} are vectors, no classes: the explorer has a choice of classes alone. A "
+                "CVAE that is told a scene's azimuth is moved by vaelib.widgets.SceneExplorer(model)"
+            )
     sizes = {
         name: (_image_shape(each.data_dim, data), each.latent_dim, getattr(each, "condition_dim", 0))
         for name, each in models.items()
