@@ -22,6 +22,10 @@ Measure: root mean squared error of mu decoded at each of 360 azimuths, the high
 Intervention: K = 1 where azimuths cover five sixths of the circle, a curve with two ends. "A seam": the interval of
 log peak of K = 1 minus K = 2 lies above 0; "because it is a circle": that of K = 1 on the circle minus on the arc does.
 The same chance. Rates and epochs of probes and the ceiling by 1,000 other scenes; the VAE's settings are not tuned.
+Changed after the first training (beta 1, seed 0): its ELBO was 3,117 nats and its hue unknown to every probe (R^2 0.25).
+With beta lowered from 100 times its value to it over the first 60% of the steps, seed 20 reached 3,604 nats, and so all
+are trained now. Three seeds of beta 1 count where there was no time for five. The shipped model, trained ten times as
+long, stands beside them.
 
 With OMP_NUM_THREADS=1 it takes about a quarter of an hour.
 """
@@ -47,6 +51,7 @@ SIGMA = 0.1
 BETAS = {1: 5, 4: 3, 16: 3}  # how many seeds
 SEEDS = [0, 1, 2, 3, 4]
 TRAINING, EPOCHS, RATE, BATCH = 8000, 8, 3e-3, 64
+HIGH, LOWERED = 100.0, 0.6  # beta starts so many times as high, and is lowered over this share of the steps
 PROBING, CHOOSING = 4000, 1000
 CIRCLE: dict[str, Any] = {"channels": (16, 32), "sigma": 0.05, "epochs": 40, "pictures": 1000}
 CUBE = (2.0, 0.3, 0.6, 1.0)  # height, blur, hue, kind
@@ -69,9 +74,12 @@ def vae(images: Tensor, beta: float, seed: int, latent_dim: int = LATENT, **othe
     model = pretrained.build(config | {key: settings[key] for key in ("channels", "sigma")}, seed=seed)
     assert isinstance(model, VAE)
 
-    def objective(m: VAE, x: Tensor, y: Tensor | None, step: int, generator: torch.Generator) -> Any:
+    steps = -(-len(images) // BATCH) * settings["epochs"]
+
+    def objective(m: VAE, x: Tensor, y: Tensor | None, step: int, generator: torch.Generator) -> Tensor:
         terms = m.elbo(x, generator=generator, check=False)
-        return terms.log_likelihood - beta * terms.kl
+        weight = beta * HIGH ** max(0.0, 1 - step / (LOWERED * steps))
+        return terms.log_likelihood / weight - terms.kl  # Adam does not see the scale
 
     rate: dict[str, Any] = {"epochs": settings["epochs"], "learning_rate": RATE, "batch_size": BATCH}
     fit(model, images, objective=objective, seed=seed, device="cpu", progress=False, **rate)
@@ -184,12 +192,11 @@ def run(name: str) -> dict[str, Any]:
 
 
 PARTS = [
-    *("calibration", "beta 1 seed 0", "rivals seed 0", "circle K 1", "circle K 2", "arc K 1", "shipped"),
-    *(f"beta 1 seed {seed}" for seed in SEEDS[1:3]),
-    *(f"rivals seed {seed}" for seed in SEEDS[1:3]),
-    *(f"beta {beta} seed {seed}" for seed in SEEDS[:3] for beta in (4, 16)),
-    *(f"beta 1 seed {seed}" for seed in SEEDS[3:]),
-    *("circle K 3", "found"),
+    *("calibration", "rivals seed 0", "shipped"),
+    *(f"beta {beta} seed {seed}" for seed in SEEDS[:3] for beta in (1, 16)),
+    *("circle K 1", "circle K 2", "arc K 1", "rivals seed 1", "rivals seed 2"),
+    *(f"beta 4 seed {seed}" for seed in SEEDS[:3]),
+    *("circle K 3", "beta 1 seed 3", "beta 1 seed 4", "found"),
 ]
 
 
