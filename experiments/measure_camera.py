@@ -24,8 +24,8 @@ log peak of K = 1 minus K = 2 lies above 0; "because it is a circle": that of K 
 The same chance. Rates and epochs of probes and the ceiling by 1,000 other scenes; the VAE's settings are not tuned.
 Changed after the first training (beta 1, seed 0): its ELBO was 3,117 nats, R^2 of its hue 0.25 with the MLP.
 With beta lowered from 100 times its value to it over the first 60% of the steps, seed 20 reached 3,604 nats, and so all
-are trained now. Three seeds of beta 1 count where there was no time for five. The shipped model, trained ten times as
-long, stands beside them.
+are trained now. There was time for three seeds of beta 1, not five, one of the pixels and the ceiling, and K = 1 and 2.
+The shipped model, trained ten times as long, stands beside them.
 
 With OMP_NUM_THREADS=1 it takes about a quarter of an hour.
 """
@@ -48,15 +48,15 @@ from vaelib.vae import VAE
 RESULTS = shared.results("camera")
 SHAPE, CHANNELS, LATENT = (3, 32, 32), (16, 32, 64), 10
 SIGMA = 0.1
-BETAS = {1: 5, 4: 3, 16: 3}  # how many seeds
-SEEDS = [0, 1, 2, 3, 4]
+BETAS = [1, 4, 16]
+SEEDS = [0, 1, 2]
 TRAINING, EPOCHS, RATE, BATCH = 8000, 8, 3e-3, 64
 HIGH, LOWERED = 100.0, 0.6  # beta starts so many times as high, and is lowered over this share of the steps
 PROBING, CHOOSING = 4000, 1000
 CIRCLE: dict[str, Any] = {"channels": (16, 32), "sigma": 0.05, "epochs": 40, "pictures": 1000}
 CUBE = (2.0, 0.3, 0.6, 1.0)  # height, blur, hue, kind
 ARC = 5 / 6
-T = {3: 4.303, 5: 2.776}  # Student's t, 97.5%, for so many numbers
+T = {3: 4.303}  # Student's t, 97.5%, for so many numbers
 
 
 def scenes(seed: int) -> tuple[data.ImageData, data.ImageData, data.ImageData, data.ImageData]:
@@ -120,14 +120,16 @@ def measure_rivals(seed: int) -> dict[str, Any]:
     _, _, axes = torch.pca_lowrank(train.images.flatten(1) - mean, LATENT, center=False, niter=6)
     random = conv_encoder(SHAPE, CHANNELS, LATENT, generator=torch.Generator().manual_seed(seed)).requires_grad_(False)
     components = lambda x: (x.flatten(1) - mean) @ axes  # noqa: E731
-    ceiling = conv_encoder(SHAPE, CHANNELS, 6 + fm.KINDS, generator=torch.Generator().manual_seed(seed))
-    labelled = fm.Split(*[(part.images, fm.known(part)) for part in (train, *others[1:])])
-    best = fm.trained(ceiling, labelled, RATE, EPOCHS, seed, BATCH)
-    return {
+    found: dict[str, Any] = {}
+    if seed == 0:  # one seed of what takes the longest
+        ceiling = conv_encoder(SHAPE, CHANNELS, 6 + fm.KINDS, generator=torch.Generator().manual_seed(seed))
+        labelled = fm.Split(*[(part.images, fm.known(part)) for part in (train, *others[1:])])
+        best = fm.trained(ceiling, labelled, RATE, EPOCHS, seed, BATCH)
+        found["ceiling"] = {"mlp": fm.rounded({key: value for key, value in best.items() if key != "chosen"})}
+        found["pixels"] = fm.probed(lambda x: x, parts, seed)
+    return found | {
         "pca": fm.probed(components, parts, seed),
         "untrained": fm.probed(random, parts, seed),
-        "pixels": fm.probed(lambda x: x, parts, seed),
-        "ceiling": {"mlp": fm.rounded({key: value for key, value in best.items() if key != "chosen"})},
         "pca, axes": fm.aligned(components(others[-1].images), fm.known(others[-1])),
     }
 
@@ -185,18 +187,17 @@ def run(name: str) -> dict[str, Any]:
     if kind == "rivals":
         return measure_rivals(int(rest[1]))
     if kind == "circle":
-        return measure_circle(int(rest[1]), 1.0, SEEDS[:3]) | {"seeds": SEEDS[:3]}
+        return measure_circle(int(rest[1]), 1.0, SEEDS) | {"seeds": SEEDS}
     if kind == "arc":
-        return measure_circle(1, ARC, SEEDS[:3]) | {"seeds": SEEDS[:3]}
+        return measure_circle(1, ARC, SEEDS) | {"seeds": SEEDS}
     return {"shipped": measure_shipped, "calibration": measure_calibration, "found": found}[kind]()
 
 
 PARTS = [
-    *("calibration", "rivals seed 0", "shipped"),
-    *(f"beta {beta} seed {seed}" for seed in SEEDS[:3] for beta in (1, 16)),
-    *("circle K 1", "circle K 2", "arc K 1", "rivals seed 1", "rivals seed 2"),
-    *(f"beta 4 seed {seed}" for seed in SEEDS[:3]),
-    *("circle K 3", "beta 1 seed 3", "beta 1 seed 4", "found"),
+    *("calibration", "shipped"),
+    *(f"beta {beta} seed {seed}" for seed in SEEDS for beta in BETAS),
+    *(f"rivals seed {seed}" for seed in SEEDS),
+    *("circle K 1", "circle K 2", "arc K 1", "found"),
 ]
 
 
@@ -209,10 +210,10 @@ def interval(values: list[float]) -> dict[str, float]:
 def found() -> dict[str, Any]:
     """Return means and 95% intervals of all that the questions ask, from the stored parts."""
     parts = shared.read(RESULTS)["parts"]
-    own = {beta: [parts[f"beta {beta} seed {seed}"] for seed in SEEDS[:n]] for beta, n in BETAS.items()}
-    rivals = [parts[f"rivals seed {seed}"] for seed in SEEDS[:3]]
+    own = {beta: [parts[f"beta {beta} seed {seed}"] for seed in SEEDS] for beta in BETAS}
+    rivals = [parts[f"rivals seed {seed}"] for seed in SEEDS]
     models = {f"beta {beta}": [each["probes"] for each in of] for beta, of in own.items()}
-    models |= {name: [each[name] for each in rivals] for name in ("pca", "untrained", "pixels", "ceiling")}
+    models |= {name: [each[name] for each in rivals] for name in ("pca", "untrained")}
     one, names = models["beta 1"], [*fm.COLUMNS, "kind"]
     table = {
         name: {
