@@ -105,4 +105,4 @@ def test_all_parts_run_on_few_scenes_in_seconds(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(script.CIRCLE, "pictures", 36)
     one, rivals = script.run("beta 4 seed 0"), script.run("rivals seed 0")
     assert set(one["probes"]["mlp"]) == set(rivals["ceiling"]["mlp"]) == set(PARTS["beta 4 seed 0"]["probes"]["mlp"])
-    assert len(script.run("arc K 1")["errors"][0]) == 100 and len(script.run("circle K 2")["codes"][0][0]) == 2
+    assert len(script.run("arc K 1")["errors"]) == 100 and len(script.run("circle K 2")["codes"][0]) == 2
