@@ -17,8 +17,9 @@ from torch import Tensor
 import vaelib
 from experiments import shared
 from experiments.measure_quadrants import split
-from vaelib import checkpoints, data, evaluation, pretrained
+from vaelib import checkpoints, data, evaluation, latent, pretrained
 from vaelib.cvae import CVAE
+from vaelib.distributions import kl_standard_normal
 from vaelib.training import choose_device, fit
 from vaelib.vae import VAE
 
@@ -165,6 +166,9 @@ def train(name: str) -> None:
             "points": curve.points,
         }
     minutes = (time.process_time() - began) / 60
+    if source == "scene":
+        assert isinstance(model, VAE)
+        record["kl_saved"] = round(standardise(model, train_data), 2)
     # The rounded weights are what ships, so they are what is measured.
     WEIGHTS.mkdir(exist_ok=True)
     path = WEIGHTS / f"{name}.safetensors"
@@ -185,6 +189,26 @@ def train(name: str) -> None:
         record["cpu_minutes"] = round(minutes, 1)
     shared.write(WEIGHTS / f"{name}.json", record)
     print(f"{name}: test -ELBO {-record['test_elbo']:.2f}, {record['bytes'] / 1e6:.2f} MB")
+
+
+@torch.no_grad()
+def standardise(model: VAE, images: data.ImageData) -> float:
+    """Give q(z), the mean of all q(z|x), mean 0 and variance 1 in each dimension; return the nats of KL that it saves.
+
+    ``z' = (z - m) / s``: the encoder's last layer does it, the decoder's first undoes it, so that p(x|z) is as before.
+    After ten minutes of training s was still 0.2 to 0.6: the 6 nats are few beside the 9,600 of log p(x|z), and the
+    prior drew codes from where there were none. Added when that had been seen.
+    """
+    mu, log_var = latent.encode_dataset(model, images)
+    mean, std = mu.mean(0), (mu.var(0) + log_var.exp().mean(0)).sqrt()
+    last, first = model.encoder[-1], model.decoder[0]  # type: ignore[index]
+    first.bias += first.weight @ mean
+    first.weight *= std
+    last.bias -= torch.cat([mean, 2 * std.log()])
+    for each in (last.weight, last.bias):
+        each[: len(mean)] /= std if each.ndim == 1 else std[:, None]
+    now = latent.encode_dataset(model, images)
+    return float((kl_standard_normal(mu, log_var) - kl_standard_normal(*now)).mean())
 
 
 def recorded_elbo(model: VAE | CVAE, test: data.ImageData, binarised: bool, quadrants: int | None = None) -> float:

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.distributions import Normal
 
 from experiments import train_pretrained
 from vaelib import data, pretrained
@@ -104,6 +105,29 @@ def test_the_recorded_test_elbo_and_bits_of_the_scene_are_those_of_the_shipped_w
     # By hand: the probability of each of 3,072 numbers of 256 levels, in bits.
     assert record["test_bits_per_dimension"] == pytest.approx(-record["test_elbo"] / 3072 / math.log(2), abs=1e-4)
     assert "a bound" in record["evaluation"] and "without noise" in record["evaluation"]
+
+
+def test_standardised_codes_cost_less_and_decode_to_the_same_pictures():
+    config = {"data_dim": (3, 8, 8), "hidden_dims": (), "latent_dim": 3, "likelihood": "discretised_logistic"}
+    model = pretrained.build(config | {"channels": (4, 8)})
+    with torch.no_grad():  # codes far from the prior, each dimension in its own way
+        model.encoder[-1].weight *= 20
+        model.encoder[-1].bias.copy_(torch.tensor([1.0, -2.0, 0.0, -1.0, -2.0, -3.0]))
+    x = torch.randint(256, (500, 3, 8, 8), generator=torch.Generator().manual_seed(0)) / 255
+    images = data.ImageData("noise", x, torch.zeros(500, dtype=torch.long))
+    with torch.no_grad():
+        before, mean = model.encode(x), model.mean(model.decode(model.encode(x).mu))
+        saved = train_pretrained.standardise(model, images)
+        after = model.encode(x)
+    # The variance of q(z) is that of mu and the mean of sigma^2 together; float32 sums.
+    torch.testing.assert_close(after.mu.mean(0), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(after.mu.var(0) + after.log_var.exp().mean(0), torch.ones(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(model.mean(model.decode(after.mu)), mean, atol=1e-4, rtol=0)
+    kls = [
+        torch.distributions.kl_divergence(Normal(mu, torch.exp(0.5 * log_var)), Normal(0.0, 1.0)).sum(1).mean()
+        for mu, log_var in (before, after)
+    ]
+    assert saved == pytest.approx(float(kls[0] - kls[1]), abs=1e-3) and saved > 0
 
 
 @pytest.mark.parametrize("read", [pretrained.load, pretrained.record])
