@@ -1,4 +1,4 @@
-"""Measure what of a scene's five factors a VAE's z holds (chapter 15): ``python -m experiments.measure_camera``.
+"""Measure what of a scene's five factors a VAE's z holds (chapter 19): ``python -m experiments.measure_camera``.
 
 Writes book/results/camera.json. Written before this script was first run; the measures had been tried on the factors
 themselves (calibration), and one short training had been looked at: linear R^2 0.9 of azimuth and height, 0.04 of blur.

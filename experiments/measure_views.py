@@ -1,4 +1,4 @@
-"""Measure whether a CVAE turns the camera and keeps the object (chapter 15): ``python -m experiments.measure_views``.
+"""Measure whether a CVAE turns the camera and keeps the object (chapter 19): ``python -m experiments.measure_views``.
 
 Writes book/results/views.json. Written before the first run of this script:
 

@@ -2,7 +2,7 @@
 
 Writes vaelib/weights/NAME.safetensors (float16) and NAME.json (command, seed, versions, device, date, test ELBO). The
 models of chapter 10, mnist-50d-vae and mnist-50d-iwae, train for about half an hour each on one core, with
-OMP_NUM_THREADS=1; the record holds their learning curves. Those of chapter 15, scene and scene-cvae, take
+OMP_NUM_THREADS=1; the record holds their learning curves. Those of chapter 19, scene and scene-cvae, take
 ten minutes and seven.
 """
 
@@ -63,7 +63,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "epochs": 10,
         "learning_rate": 5e-3,
     },
-    # The camera of chapter 15. The likelihood was chosen by bits on 2,000 pictures of the training set, after 6 epochs
+    # The camera of chapter 19. The likelihood was chosen by bits on 2,000 pictures of the training set, after 6 epochs
     # of 8,000 others, one run each: 6.36, and 6.56 of a Gaussian whose sigma was learned from 0.08 on, with uniform
     # noise of one level on each number.
     "scene": {
@@ -77,7 +77,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "learning_rate": 2e-3,
         "batch_size": 64,
     },
-    # The model of chapter 15 that is told the camera's azimuth, as its cosine and sine. It is Gaussian, since its
+    # The model of chapter 19 that is told the camera's azimuth, as its cosine and sine. It is Gaussian, since its
     # pictures are compared with the truth by squared errors.
     "scene-cvae": {
         "data": "scene",

@@ -72,7 +72,7 @@ def render(factors: Array, size: int = SIZE) -> Tensor:
         TypeError: for what is no array of real numbers.
 
     Source:
-        Chapter 15.
+        Chapter 19.
     """
     columns = _checked(factors)
     if not isinstance(size, Integral) or isinstance(size, bool) or size < 1:
@@ -94,7 +94,7 @@ def draw_factors(n: int, seed: int = 0) -> Tensor:
         ValueError: for an n that is no whole number from 0 on, and for a seed that is none.
 
     Source:
-        Chapter 15.
+        Chapter 19.
     """
     for name, value in (("n", n), ("seed", seed)):
         if not isinstance(value, Integral) or isinstance(value, bool) or value < 0:

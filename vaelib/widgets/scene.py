@@ -55,7 +55,7 @@ class SceneExplorer(ipywidgets.VBox):
         TypeError: for what is neither a VAE nor a CVAE.
 
     Source:
-        Chapter 15.
+        Chapter 19.
     """
 
     def __init__(self, model: VAE | CVAE | str, factors: Sequence[float] = _START) -> None:
