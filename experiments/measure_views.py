@@ -419,7 +419,11 @@ def measure(name: str, rates: dict[str, float]) -> dict[str, Any]:
                 model = pretrained.load("scene-cvae")
             else:
                 rows = torch.arange(len(training))
-                model = train("cvae", training, rows, CVAE_RATE, int(name.removeprefix("long seed ")), LONG_EPOCHS).half().float()
+                model = (
+                    train("cvae", training, rows, CVAE_RATE, int(name.removeprefix("long seed ")), LONG_EPOCHS)
+                    .half()
+                    .float()
+                )
             found = measure_long(model, training, test, seen, reader)
             if name == "shipped":
                 assert training.factors is not None
