@@ -102,7 +102,7 @@ LEARNED = ("cvae", "vae", "pairs")
 LONG = ("shipped", "long seed 1", "long seed 2")  # of seeds 0, 1 and 2
 PARTS = ("tuning", "rivals", "shipped", *(f"seed {seed}" for seed in SEEDS), "others", *LONG[1:])
 FEWER = (100, 300, 1000, 3000, 10_000)
-T = 4.303  # Student's t, 97.5%, 2 degrees of freedom
+T = {2: 12.706, 3: 4.303}  # Student's t, 97.5%, by the number of seeds
 CONFIG: dict[str, Any] = {"data_dim": SHAPE, "hidden_dims": (), "channels": CHANNELS, "latent_dim": LATENT}
 CONFIG |= {"likelihood": "gaussian", "sigma": "learned"}
 QUIET: dict[str, Any] = {"device": "cpu", "progress": False, "batch_size": BATCH}
@@ -443,46 +443,65 @@ def measure(name: str, rates: dict[str, float]) -> dict[str, Any]:
     }
 
 
+def mean_turned(run: dict[str, Any], measure_name: str) -> float:
+    """Return the mean over the turns from 30 on of an arm's measure."""
+    return statistics.mean(run[measure_name][1:])
+
+
+def over_seeds(values: list[float]) -> dict[str, float]:
+    """Return mean, standard error, and half of a 95% interval, of a value for each seed."""
+    error = statistics.stdev(values) / len(values) ** 0.5
+    return {"mean": round(statistics.mean(values), 5), "se": round(error, 5), "half": round(T[len(values)] * error, 5)}
+
+
 def compare(parts: dict[str, Any]) -> dict[str, Any]:
     """Return means over the turns from 30 on, by seed, and what the plan compares: paired means, standard errors."""
     runs = [parts[f"seed {seed}"] for seed in SEEDS if f"seed {seed}" in parts]
-
-    def mean_turned(arms: dict[str, Any], arm: str, measure: str) -> float:
-        return statistics.mean(arms[arm][measure][1:])
-
-    def over_seeds(values: list[float]) -> dict[str, float]:
-        error = statistics.stdev(values) / len(values) ** 0.5
-        return {"mean": round(statistics.mean(values), 5), "se": round(error, 5), "half": round(T * error, 5)}
-
-    fixed = parts["rivals"]["arms"]
-    found: dict[str, Any] = {"turned": {}, "minus cvae": {}}
-    for measure_name in ("rmse", "changed", "kind", "hue", "height", "azimuth"):
-        rows = {arm: [mean_turned(run["arms"], arm, measure_name) for run in runs] for arm in runs[0]["arms"]}
-        found["turned"][measure_name] = {arm: over_seeds(values) for arm, values in rows.items()}
-        found["turned"][measure_name] |= {
-            arm: {"mean": round(mean_turned(fixed, arm, measure_name), 5)} for arm in fixed
+    found = compared(runs, parts["rivals"]["arms"], ("rmse", "changed", "kind", "hue", "height", "azimuth"))
+    pictures = {arm: found["turned"]["rmse"][arm]["mean"] for arm in ("reader", "pixels", "codes")}
+    found["best training picture"] = min(pictures, key=pictures.__getitem__)
+    if "others" in parts:  # one seed each
+        for measure_name, group in found["turned"].items():
+            for arm in ("circle", "withheld"):
+                group[arm] = {"mean": round(mean_turned(parts["others"]["arms"][arm], measure_name), 5)}
+        for kind, each in parts["others"]["probe"].items():
+            found["probe"][kind] = {how: {"mean": value} for how, value in each.items()}
+    long = [name for name in LONG if name in parts]
+    if len(long) > 1 and "edges" in parts["rivals"]["arms"]["copy"]:
+        runs = [parts[name] for name in long]
+        measures = ("rmse", "changed", "blurred", "edges", "kind", "hue", "height", "azimuth")
+        found["long"] = {"seeds": len(long)} | compared(runs, parts["rivals"]["arms"], measures)
+        short = [parts[f"seed {LONG.index(name)}"]["probe"]["cvae"] for name in long]
+        found["long"]["probe less short"] = {
+            how: over_seeds([run["probe"]["cvae"][how] - one[how] for run, one in zip(runs, short, strict=True)])
+            for how in short[0]
         }
-        rows |= {arm: [mean_turned(fixed, arm, measure_name)] * len(runs) for arm in fixed}
-        found["minus cvae"][measure_name] = {
+    return found
+
+
+def compared(runs: list[Any], fixed: dict[str, Any], measures: tuple[str, ...]) -> dict[str, Any]:
+    """Return the same of runs that differ by their seed: of all arms, of each less the CVAE, of its codes and prior."""
+    found: dict[str, Any] = {"turned": {}, "minus cvae": {}}
+    arms = [arm for arm in runs[0]["arms"] if all(arm in run["arms"] for run in runs)]
+    for name in measures:
+        rows = {arm: [mean_turned(run["arms"][arm], name) for run in runs] for arm in arms}
+        alike = {arm: mean_turned(each, name) for arm, each in fixed.items()}
+        found["turned"][name] = {arm: over_seeds(values) for arm, values in rows.items()}
+        found["turned"][name] |= {arm: {"mean": round(value, 5)} for arm, value in alike.items()}
+        rows |= {arm: [value] * len(runs) for arm, value in alike.items()}
+        found["minus cvae"][name] = {
             arm: over_seeds([a - b for a, b in zip(values, rows["cvae"], strict=True)])
             for arm, values in rows.items()
             if arm != "cvae"
         }
-    pictures = {arm: found["turned"]["rmse"][arm]["mean"] for arm in ("reader", "pixels", "codes")}
-    found["best training picture"] = min(pictures, key=pictures.__getitem__)
-    at_zero = [mean_turned(run["arms"], "cvae", "kind") - run["arms"]["cvae"]["kind"][0] for run in runs]
-    found["kind kept"] = over_seeds(at_zero)
-    probed_runs = [run["probe"]["cvae"] for run in runs]
-    found["probe"] = {"cvae": {how: over_seeds([each[how] for each in probed_runs]) for how in probed_runs[0]}}
-    if "others" in parts:  # one seed each
-        for measure_name, group in found["turned"].items():
-            for arm in ("circle", "withheld"):
-                group[arm] = {"mean": round(mean_turned(parts["others"]["arms"], arm, measure_name), 5)}
-        for kind, each in parts["others"]["probe"].items():
-            found["probe"][kind] = {how: {"mean": value} for how, value in each.items()}
+    cvaes = [run["arms"]["cvae"] for run in runs]
+    found["kind kept"] = over_seeds([mean_turned(each, "kind") - each["kind"][0] for each in cvaes])
+    probes = [run["probe"]["cvae"] for run in runs]
+    found["probe"] = {"cvae": {how: over_seeds([each[how] for each in probes]) for how in probes[0]}}
     found["prior"] = {
         of: {what: over_seeds([run["prior"][of][what] for run in runs]) for what in ("kind", "all twelve", "azimuth")}
         for of in runs[0]["prior"]
+        if all(of in run["prior"] for run in runs)
     }
     return found
 
