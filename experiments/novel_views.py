@@ -67,6 +67,22 @@ def changed(truth: Tensor, before: Tensor) -> Tensor:
     return ((truth - before).abs() > VISIBLE).any(1, keepdim=True)
 
 
+def blurred(pictures: Tensor, sd: float = 1.0) -> Tensor:
+    """Return pictures blurred by a Gaussian, the border repeated: a blurred and a sharp one are then compared alike."""
+    reach = math.ceil(3 * sd)
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sd) ** 2)
+    kernel = (kernel / kernel.sum()).expand(pictures.shape[1], 1, 1, -1)
+    wide = F.pad(pictures, (reach,) * 4, mode="replicate")
+    across = F.conv2d(wide, kernel, groups=pictures.shape[1])
+    return F.conv2d(across, kernel.transpose(2, 3), groups=pictures.shape[1])
+
+
+def edges(pictures: Tensor) -> Tensor:
+    """Return the differences of each pixel to its right and lower neighbours, ``(N, 6, H - 1, W - 1)``."""
+    corner = pictures[..., :-1, :-1]
+    return torch.cat([pictures[..., :-1, 1:] - corner, pictures[..., 1:, :-1] - corner], 1)
+
+
 # Training pictures in the place of a model
 
 
@@ -166,10 +182,12 @@ def told(reader: Reader, pictures: Tensor, factors: Tensor) -> dict[str, float]:
 
 def looked_at(made: Tensor, seen: Views, reader: Reader) -> dict[str, list[Any]]:
     """Return errors and what is read, a number for each turn, of the pictures made: ``(T, N, 3, 32, 32)``."""
-    found: dict[str, list[Any]] = {"rmse": [], "changed": []}
+    found: dict[str, list[Any]] = {"rmse": [], "changed": [], "blurred": [], "edges": []}
     for pictures, truth, turned in zip(made, seen.truth, seen.turned, strict=True):
         found["rmse"].append(rmse(pictures, truth))
         found["changed"].append(rmse(pictures, truth, changed(truth, seen.x)))
+        found["blurred"].append(rmse(blurred(pictures), blurred(truth)))
+        found["edges"].append(rmse(edges(pictures), edges(truth)))
         for name, value in told(reader, pictures, turned).items():
             found.setdefault(name, []).append(value)
     return found

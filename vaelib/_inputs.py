@@ -90,9 +90,11 @@ def training_examples(model: Any, data: Images, y: Array | None) -> tuple[Tensor
         )
     check_condition = getattr(model, "check_condition", None)
     conditions = conditions.to(home)
-    return x, conditions if check_condition is None else _returned(
-        check_condition(conditions), model, "check_condition"
-    )
+    if check_condition is not None:
+        conditions = _returned(check_condition(conditions), model, "check_condition")
+    if hasattr(model, "_takes_classes"):  # a CVAE remembers it, for the explorers
+        model._takes_classes = bool(((conditions == 0) | (conditions == 1)).all() and (conditions.sum(1) == 1).all())
+    return x, conditions
 
 
 def validation_examples(

@@ -46,7 +46,8 @@ class CVAE(LatentVariableModel):
         Sohn et al. (2015), section 4; Doersch (2016), section 3; chapters 11 and 12.
     """
 
-    _takes_classes = True  # False where it is known that conditions are vectors, which no list can offer
+    # Whether conditions are classes, of which a list can offer a choice, or vectors: `fit` notes what it was given.
+    _takes_classes: bool | None = None
 
     def __init__(
         self,

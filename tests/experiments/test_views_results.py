@@ -112,6 +112,8 @@ def test_script_runs_on_few_scenes(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setattr(script, "RESULTS", tmp_path / "views.json")
     for name, value in {
         "EPOCHS": 1,
+        "LONG_EPOCHS": 1,
+        "FEWER": (50, 100),
         "TEST": 12,
         "HELD_OUT": 50,
         "DRAWS": 9,

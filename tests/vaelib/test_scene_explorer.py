@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Page
 from vaelib import pretrained, scene
 from vaelib.autoencoder import Autoencoder
 from vaelib.cvae import CVAE
+from vaelib.training import fit
 from vaelib.vae import VAE
 from vaelib.widgets import LatentExplorer, SceneExplorer
 from vaelib.widgets.scene import _POSITIONS, _png, _row
@@ -104,7 +105,10 @@ def test_a_still_for_each_position_of_one_slider_while_the_others_are_at_the_sta
         (lambda: SceneExplorer("no-such"), ValueError, "no model 'no-such' ships"),
         (lambda: SceneExplorer("mnist-2d"), ValueError, r"images \(784,\): pictures of the scene are \(3, 32, 32\)"),
         (lambda: SceneExplorer(Autoencoder((3, 32, 32), (8,), 2)), TypeError, "is a Autoencoder: give a VAE, or a"),
-        (lambda: SceneExplorer(model(condition_dim=4)), ValueError, "have 4 numbers: .*train it with condition_dim=2"),
+        (lambda: SceneExplorer(model(condition_dim=4)), ValueError, "are 4 numbers: .*train it with condition_dim=2"),
+        (lambda: SceneExplorer({"a": model()}), TypeError, "is a dict: give a VAE, or a"),
+        (lambda: SceneExplorer(model().half()), ValueError, r"is torch.float16, .*: call model.float\(\)"),
+        (lambda: SceneExplorer(model(), [0, 2, 0, 0, "cube"]), ValueError, "numbers, .*its place in scene.KINDS"),
         (lambda: SceneExplorer(model(), [0, 2]), ValueError, r"shape \(2,\): give azimuth, height, blur, hue, kind"),
         (lambda: SceneExplorer(model(), [0, 9, 0, 0, 0]), ValueError, "the height of picture 0 is 9"),
         (lambda: SceneExplorer(model()).pictures(torch.zeros(1, 4)), ValueError, "factors have shape"),
@@ -123,6 +127,29 @@ def test_the_latent_explorer_refuses_a_shipped_model_whose_conditions_are_no_cla
     shipped_classes = pretrained.load("mnist-cvae-2d")
     assert LatentExplorer(shipped_classes)._spec["classes"] == [str(k) for k in range(10)]
     SceneExplorer("scene-cvae")
+
+
+def test_the_explorers_know_on_what_conditions_a_readers_own_model_was_trained() -> None:
+    factors = scene.draw_factors(6, seed=0)
+    pictures, azimuth = scene.render(factors), factors[:, 0]
+    told, classes = model(condition_dim=2), model(condition_dim=2)
+    LatentExplorer(told), SceneExplorer(classes)  # not trained: both are possible
+    settings = {"epochs": 1, "learning_rate": 1e-4, "progress": False, "device": "cpu"}
+    fit(told, pictures, y=torch.stack([azimuth.cos(), azimuth.sin()], 1), **settings)
+    fit(classes, pictures, y=(azimuth > math.pi).long(), **settings)
+    SceneExplorer(told)
+    with pytest.raises(ValueError, match=r"conditions of 'decoded' are vectors, no classes"):
+        LatentExplorer(told)
+    assert LatentExplorer(classes)._spec["classes"] == ["0", "1"]
+    with pytest.raises(ValueError, match=r"the model's conditions are classes: .*told the azimuth"):
+        SceneExplorer(classes)
+
+
+def test_pictures_of_factors_as_a_list_or_an_array() -> None:
+    explorer, factors = SceneExplorer(model(condition_dim=2)), scene.draw_factors(2, seed=1)
+    wanted = explorer.pictures(factors)
+    for given in (factors.tolist(), factors.numpy()):
+        assert torch.equal(explorer.pictures(given), wanted)
 
 
 def test_the_model_keeps_its_mode() -> None:

@@ -66,7 +66,7 @@ def common_sizes(models: Mapping[str, Any], data: ImageData | None) -> tuple[tup
             can't be shown.
     """
     for name, each in models.items():
-        if not getattr(each, "_takes_classes", True):
+        if getattr(each, "_takes_classes", None) is False:
             raise ValueError(
                 f"the conditions of {name!r} are vectors, no classes: the explorer has a choice of classes alone. A "
                 "CVAE that is told a scene's azimuth is moved by vaelib.widgets.SceneExplorer(model)"

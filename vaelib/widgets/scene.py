@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vaelib import scene
+from vaelib import pretrained, scene
 from vaelib.cvae import CVAE
 from vaelib.networks import evaluating, first_tensor
 from vaelib.vae import VAE
-from vaelib.widgets import _models, _page
+from vaelib.widgets import _page
 
 _STORED = "application/vnd.vaelib.frames+json"
 _LARGER = 6  # pixels of the screen for one of a picture
@@ -58,8 +58,8 @@ class SceneExplorer(ipywidgets.VBox):
         Chapter 19.
     """
 
-    def __init__(self, model: VAE | CVAE | str, factors: Sequence[float] = _START) -> None:
-        (self._model,) = _models.by_title(model).values()
+    def __init__(self, model: VAE | CVAE | str, factors: Sequence[float] | Tensor = _START) -> None:
+        self._model = pretrained.load(model) if isinstance(model, str) else model
         _check(self._model)
         self._start = _nearest_positions(factors)
         self._sliders = [
@@ -80,9 +80,8 @@ class SceneExplorer(ipywidgets.VBox):
     @property
     def captions(self) -> list[str]:
         """What each of the pictures is, from the left."""
-        if isinstance(self._model, CVAE):
-            return ["shown to the model", "the truth from there", "the model's view"]
-        return ["the truth", "the model's reconstruction"]
+        views = ["shown to the model", "the truth from there", "the model's view"]
+        return views if isinstance(self._model, CVAE) else ["the truth", "the model's reconstruction"]
 
     @property
     def factors(self) -> Tensor:
@@ -99,7 +98,7 @@ class SceneExplorer(ipywidgets.VBox):
         Raises:
             ValueError: for factors that are no scene.
         """
-        there = self.factors[None] if factors is None else factors
+        there = self.factors[None] if factors is None else torch.as_tensor(factors)
         model, like = self._model, first_tensor(self._model)
         truth = scene.render(there)
         with evaluating(model):
@@ -137,9 +136,7 @@ class SceneExplorer(ipywidgets.VBox):
             ValueError: for a name that does not end in .html or .htm.
             OSError: where the file can't be written; one that was there is untouched.
         """
-        places = [
-            f"{each.name} {_shown(k)[at]}" for k, (each, at) in enumerate(zip(scene.FACTORS, self._start, strict=True))
-        ]
+        places = [f"{scene.FACTORS[k].name} {_shown(k)[at]}" for k, at in enumerate(self._start)]
         alt = f"Pictures of a scene side by side: {', '.join(self.captions)}; at first for {', '.join(places)}."
         _page.write(path, title or "Scene explorer", kind="sliders", state=self.stored(), still=self._still(), alt=alt)
 
@@ -168,22 +165,26 @@ def _check(model: Any) -> None:
     """Raise an error that names the remedy, unless the model is one of the scene's pictures."""
     if not isinstance(model, VAE | CVAE):
         raise TypeError(f"the model is a {type(model).__name__}: give a VAE, or a CVAE that is told the azimuth")
+    if first_tensor(model).dtype in (torch.float16, torch.bfloat16):
+        raise ValueError(f"the model is {first_tensor(model).dtype}, too coarse for pixels k / 255: call model.float()")
     if tuple(model.data_shape) != _SHAPE:
         raise ValueError(f"the model is of images {tuple(model.data_shape)}: pictures of the scene are {_SHAPE}")
-    if isinstance(model, CVAE) and model.condition_dim != 2:
+    if isinstance(model, CVAE) and (model._takes_classes or model.condition_dim != 2):
+        given = "classes" if model._takes_classes else f"{model.condition_dim} numbers"
         raise ValueError(
-            f"the model's conditions have {model.condition_dim} numbers: a CVAE of the scene is told the azimuth a as "
-            "two, (cos a, sin a): train it with condition_dim=2 and y = torch.stack([a.cos(), a.sin()], 1)"
+            f"the model's conditions are {given}: a CVAE of the scene is told the azimuth a as two, (cos a, sin a): "
+            "train it with condition_dim=2 and y = torch.stack([a.cos(), a.sin()], 1)"
         )
 
 
-def _nearest_positions(factors: Sequence[float]) -> list[int]:
+def _nearest_positions(factors: Sequence[float] | Tensor) -> list[int]:
     """Return for each factor the place of its nearest position, the short way round a circle."""
-    row = torch.as_tensor(np.asarray(factors, float), dtype=torch.float64)
+    if any(isinstance(each, str) for each in factors):
+        raise ValueError(f"factors are numbers, and these are {factors!r}: a kind is its place in scene.KINDS")
+    row = torch.as_tensor(factors, dtype=torch.float64).detach()
     if row.shape != (len(_POSITIONS),):
-        raise ValueError(
-            f"factors have shape {tuple(row.shape)}: give {', '.join(each.name for each in scene.FACTORS)}"
-        )
+        names = ", ".join(each.name for each in scene.FACTORS)
+        raise ValueError(f"factors have shape {tuple(row.shape)}: give {names}")
     scene.render(row[None])  # it says what is no scene
     places = []
     for value, each, positions in zip(row.tolist(), scene.FACTORS, _POSITIONS, strict=True):
