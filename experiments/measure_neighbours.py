@@ -4,10 +4,10 @@ Written by a second reader when all parts of measure_pictures had been seen, and
 The model, its measure and its learning rate are those of measure_pictures.
 
 Part "neighbours". 100 pictures that share pixels with held-out ones gave these fewer bits than 100 that don't. Is it
-the shared pixels, or that the pictures show the same part of the photograph? Rival: 100 patches that share no pixel with a
-held-out one and lie at most 24 pixels beyond those that do; the same held-out patches, OTHER_SEEDS of measure_pictures.
-"Pixels in common matter": the 95% interval of these bits above those with near duplicates lies above zero. "The same
-part matters": that of those of 100 patches from elsewhere above these does.
+the shared pixels, or that the pictures show the same part of the photograph? Rival: 100 patches that share no pixel
+with a held-out one and lie at most 24 pixels beyond those that do; the same held-out patches, OTHER_SEEDS of
+measure_pictures. "Pixels in common matter": the 95% interval of these bits above those with near duplicates lies
+above zero. "The same part matters": that of those of 100 patches from elsewhere above these does.
 Part "fewer steps". Are 100 too few, or 660 steps too many for them? 165, 330 and 660 steps, each with its complete
 schedule, the number chosen by the bits of validation pictures; seeds, patches and measure of the part "few". The
 verdict "too few" stands where the interval of the difference from all 3,500 still lies above zero.

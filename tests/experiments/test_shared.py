@@ -12,6 +12,7 @@ from experiments import (
     measure_colour,
     measure_evidence,
     measure_mnist,
+    measure_neighbours,
     measure_pictures,
     measure_quadrants,
     measure_uses,
@@ -89,7 +90,15 @@ def test_the_list_of_experiments_names_every_script_and_every_stored_file():
 
 
 SCRIPTS = (
-    *(measure_colour, measure_evidence, measure_mnist, measure_pictures, measure_quadrants, measure_uses),
+    *(
+        measure_colour,
+        measure_evidence,
+        measure_mnist,
+        measure_neighbours,
+        measure_pictures,
+        measure_quadrants,
+        measure_uses,
+    ),
     train_pretrained,
 )
 
