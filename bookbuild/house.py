@@ -70,7 +70,7 @@ FLOORS: list[tuple[str, list[str]]] = [
     ),
     (
         "widgets, and the command line (sliders and explorer are old names)",
-        ["widgets", "sliders", "explorer", "__main__"],
+        ["widgets", "sliders", "explorer", "_own", "__main__"],
     ),
 ]
 

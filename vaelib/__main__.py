@@ -14,9 +14,11 @@ from typing import Any, NoReturn
 import torch
 
 from vaelib import __version__, checkpoints, data, pretrained
+from vaelib import _own as own_pictures
 from vaelib._sets import find
 from vaelib.cvae import CVAE
 from vaelib.evaluation import bits_per_dimension, log_evidence, mean_elbo
+from vaelib.likelihoods import Bernoulli
 from vaelib.networks import ACTIVATIONS, check_positive_number
 from vaelib.training import TrainingError, choose_device, fit
 from vaelib.vae import VAE
@@ -25,8 +27,6 @@ from vaelib.vae import VAE
 _STOPPED, _PIPE = 128 + 2, 128 + 13
 # A layer wider than any memory, and more of anything than can be waited for.
 _WIDEST, _MANY = 10**6, 10**9
-# Of a folder's pictures: as few as there may be, and which of each ten is for the test.
-_FEWEST, _TENTH = 10, 4
 
 
 class _Parser(argparse.ArgumentParser):
@@ -138,33 +138,27 @@ def _config(train: data.ImageData, options: argparse.Namespace) -> dict[str, Any
         config["sigma"] = "learned" if options.sigma is None else options.sigma
     if options.conditional:
         config["condition_dim"] = len(train.classes) if train.classes else int(train.labels.max()) + 1
+        if train.classes:
+            config["classes"] = list(train.classes)
     return config
 
 
-def _read(options: argparse.Namespace, shape: tuple[int, ...] | None = None) -> tuple[data.ImageData, data.ImageData]:
+def _read(options: argparse.Namespace, model: VAE | CVAE | None = None) -> tuple[data.ImageData, data.ImageData]:
     """Return the images to train and to test with; of a folder's pictures every tenth is for the test.
 
     Args:
         options: of the command line.
-        shape: what images a trained model takes, which a folder's are then made into.
+        model: a trained one, into whose shape and classes a folder's pictures are then brought.
     """
     if options.data in data.names():
+        own_pictures.refuse_for_a_name(options)
         return data.load(options.data), data.load(options.data, "test")
-    size, colour = options.size, options.colour
-    if shape is not None:
+    size, colour, classes = 28 if options.size is None else options.size, bool(options.colour), options.conditional
+    if model is not None:
+        shape = model.data_shape
         size, colour = (math.isqrt(shape[0]), False) if len(shape) == 1 else (shape[-1], shape[0] == 3)
-    found = data.from_folder(
-        options.data, size, colour=colour, classes=options.conditional, skip_broken=options.skip_broken
-    )
-    if len(found) < _FEWEST:
-        raise ValueError(
-            f"{options.data} holds {len(found)} pictures: give {_FEWEST} at least, of which every tenth is kept for "
-            "the test, and hundreds for a model that learns what they have in common"
-        )
-    if options.likelihood == "discretised_logistic":  # pictures of 16 bits have more values
-        found = replace(found, images=(found.images * 255).round() / 255)
-    rows = torch.arange(len(found))
-    return found.subset(rows[rows % 10 != _TENTH]), found.subset(rows[rows % 10 == _TENTH])
+        classes = classes and model.config.get("classes", True)
+    return own_pictures.parts(options, size, colour, classes)
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -178,13 +172,17 @@ def _evaluate(options: argparse.Namespace) -> int:
     else:
         model = _rebuilt(options.model)
     options.conditional, options.likelihood = isinstance(model, CVAE), getattr(model.likelihood, "name", None)
-    _, test = _read(options, model.data_shape)
+    train, test = _read(options, model)
     pixels, wanted = test.images[0].numel(), math.prod(model.data_shape)
     if pixels != wanted:
         raise ValueError(
             f"{options.model} takes images of {wanted} pixels, and those of {options.data} have {pixels}: give the "
             "--data that it was trained on"
         )
+    if options.data not in data.names() and options.model not in pretrained.names():
+        conditions = train.labels if options.conditional else None
+        settings = checkpoints.peek(options.model).get("settings") or {}
+        own_pictures.note_others(model, train, conditions, settings, (options.model, options.data))
     return _report(model, test, options)
 
 
@@ -211,6 +209,8 @@ def _report(model: VAE | CVAE, test: data.ImageData, options: argparse.Namespace
     pixels = "binarised pixels" if options.binarize else "grey pixels, not binarised"
     if images.ndim == 4:
         pixels = "binarised colours" if options.binarize else "in colour"
+        if isinstance(model.likelihood, Bernoulli) and not ((images == 0) | (images == 1)).all():
+            pixels += ", where Bernoulli's formula is no likelihood"
     which = f"{len(test)} images of {test.name}{'' if conditions is None else ' given their class'}, {pixels}"
     elbo = mean_elbo(model, images, conditions)
     print(f"test -ELBO {-elbo:.2f} nats per image ({which}, z sampled once)")
@@ -289,7 +289,7 @@ def _images(text: str) -> str:
     """Read the name of a data set, or the path of a folder of pictures."""
     if text in data.names() or os.path.isdir(os.path.expanduser(text)):
         return text
-    if os.path.exists(text):
+    if os.path.exists(os.path.expanduser(text)):
         raise argparse.ArgumentTypeError(f"{text} is a file: give the folder that the pictures lie in")
     names = ", ".join(data.names())
     raise argparse.ArgumentTypeError(
@@ -338,7 +338,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--seed", type=_whole(0, 2**32 - 1), default=0, help="of weights, order and noise (0)")
     train.add_argument("--out", type=Path, help="checkpoint to write; an interrupted run goes on from it")
-    train.add_argument("--size", type=_whole(1, 4096), default=28, help="side of the pictures of a folder (28)")
+    train.add_argument("--size", type=_whole(1, 4096), default=None, help="side of the pictures of a folder (28)")
     train.add_argument("--colour", action="store_true", help="read the pictures of a folder in colour")
     train.add_argument("--conditional", action="store_true", help="train a CVAE, conditioned on the class (subfolder)")
     train.set_defaults(run=_train)

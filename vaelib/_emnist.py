@@ -135,6 +135,8 @@ def _number(path: Path) -> int:
     if head[:4] != bytes([0, 0, 8, 3]):
         return 1  # what is wrong is said where the file is read as a whole
     number = int.from_bytes(head[4:], "big")
+    if not number:
+        raise DataError(f"{path} holds no image: put the file of EMNIST in its place")
     if number > _MOST:
         raise DataError(f"{path} claims {number:,} images: EMNIST has no kind of more than {_MOST:,}")
     return number

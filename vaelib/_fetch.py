@@ -158,6 +158,7 @@ def _state(source: Source, file: IdxFile, other: IdxFile) -> LocatedFile:
 def _content(source: Source, file: IdxFile, other: IdxFile, progress: bool) -> bytes:
     """Return the verified bytes of one file from the reader's folder, our cache or a mirror."""
     folder, is_cache = _folder(source)
+    elsewhere = []  # what others keep, and is of no use
     for path, is_known in _candidates(source, folder, is_cache, file):
         try:
             content = _idx.read(path, file, other)
@@ -171,6 +172,7 @@ def _content(source: Source, file: IdxFile, other: IdxFile, progress: bool) -> b
             continue
         except (DataError, OSError) as error:
             if not is_known:
+                elsewhere.append(str(error))
                 continue
             if isinstance(error, OSError):
                 if not is_cache:
@@ -185,13 +187,21 @@ def _content(source: Source, file: IdxFile, other: IdxFile, progress: bool) -> b
                 what = f"{error}, and cannot be set aside"
                 raise _cache_unusable(source, file, other, folder, what, failure) from error
     if is_cache:
-        return _fetch(source, file, other, folder, progress)
+        try:
+            return _fetch(source, file, other, folder, progress)
+        except DataNotFoundError as error:
+            raise _with(error, elsewhere) from error
     remedy = (
         f"Put the files of {source.mirrors[-1]} there. Or unset VAELIB_DATA: they are then fetched into a cache when "
         f"they are needed, or at once by: python -m vaelib data {source.name}"
     )
     reason = "VAELIB_DATA names the folder above it, and nothing else is looked at while it is set"
-    raise _not_found(source, file, other, folder, reason, remedy)
+    raise _with(_not_found(source, file, other, folder, reason, remedy), elsewhere)
+
+
+def _with(error: DataNotFoundError, elsewhere: list[str]) -> DataNotFoundError:
+    """Return an error that also names the files which were found elsewhere, and why they are not used."""
+    return DataNotFoundError(f"{error}\nFound, and not used: {'; '.join(elsewhere)}") if elsewhere else error
 
 
 def _folder(source: Source) -> tuple[Path, bool]:

@@ -45,6 +45,7 @@ def build(config: dict[str, Any], seed: int = 0) -> VAE | CVAE:
     """Return a fresh model from the ``config`` of another: a CVAE where that has a ``condition_dim``, else a VAE.
 
     With ``channels`` its networks are convolutional (`vaelib.networks.conv_encoder`), and its hidden_dims are ().
+    ``classes``, the names of a CVAE's, are kept in its ``config``.
 
     Args:
         config: sizes and names, as ``model.config`` or a checkpoint holds them.
@@ -54,10 +55,12 @@ def build(config: dict[str, Any], seed: int = 0) -> VAE | CVAE:
         ValueError: for sizes and names that can't be right.
     """
     rest = dict(config)
-    channels = rest.pop("channels", None)
+    channels, classes = rest.pop("channels", None), rest.pop("classes", None)
     kind = CVAE if "condition_dim" in rest else VAE
     if channels is None:
-        return kind(**rest, seed=seed)
+        model = kind(**rest, seed=seed)
+        model.config |= {} if classes is None else {"classes": list(classes)}
+        return model
     if rest["hidden_dims"]:
         raise ValueError(f"hidden_dims {rest['hidden_dims']} belong to a model without channels: give () beside them")
     shape, more, draw = rest["data_dim"], rest.get("condition_dim", 0), seeded(seed)
@@ -67,6 +70,7 @@ def build(config: dict[str, Any], seed: int = 0) -> VAE | CVAE:
     encoder = conv_encoder(shape, channels, 2 * rest["latent_dim"], **look)
     decoder = conv_decoder(rest["data_dim"], channels, rest["latent_dim"] + more, **look)
     model = kind(**rest, seed=seed, encoder=encoder, decoder=decoder)
+    model.config |= {} if classes is None else {"classes": list(classes)}
     model.config["channels"] = [int(each) for each in channels]
     return model
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import pytest
 import torch
@@ -252,7 +253,7 @@ def test_options_have_the_values_that_the_help_states():
         "seed": 0,
         "out": None,
         "conditional": False,
-        "size": 28,
+        "size": None,  # 28, of a folder
         "colour": False,
         "skip_broken": False,
         "data": "mnist",
@@ -655,6 +656,108 @@ def test_folders_that_cannot_be_trained_on_are_refused_with_the_reason(pictures,
     assert "temple/broken.png: is empty (0 bytes)" in said("--data", pictures)
     with pytest.warns(UserWarning, match="left out"):
         assert main(["train", *QUICK, "--data", str(pictures), "--skip-broken", "--hidden", "8"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [(["--size", "28"], "--size"), (["--size", "4", "--colour"], "--size and --colour"), (["--skip-broken"], "--skip")],
+)
+def test_options_of_a_folder_are_refused_for_a_data_set_that_is_read_as_it_is(more, named, capsys):
+    said = refusal(["train", *SMALL, *more], capsys)
+    assert said.startswith(f"vaelib train: {named}") and "or give --data the path of a folder (./digits)" in said
+
+
+def test_a_folder_has_28_pixels_unless_told_otherwise(pictures):
+    options = command_line._parser().parse_args(["train", "--data", str(pictures)])
+    assert command_line._read(options)[0].images.shape == (36, 28, 28)
+
+
+def test_remedies_are_those_of_the_command_line(pictures, capsys, monkeypatch):
+    (pictures / "temple" / "broken.png").write_bytes(b"")
+    said = refusal(["train", *QUICK, "--data", str(pictures)], capsys)
+    assert "leave them out with --skip-broken." in said and "skip_broken" not in said
+    pen = Image.new("RGBA", (4, 4), (255, 255, 255, 0))
+    pen.putpixel((1, 1), (255, 255, 255, 255))
+    pen.save(pictures / "temple" / "broken.png")
+    assert "argument of vaelib.data.from_folder" in refusal(["train", *QUICK, "--data", str(pictures)], capsys)
+    monkeypatch.setenv("HOME", str(pictures))
+    monkeypatch.setenv("USERPROFILE", str(pictures))
+    assert "~/temple/broken.png is a file" in refusal(["train", *QUICK, "--data", "~/temple/broken.png"], capsys)
+    pen.convert("RGB").save(pictures / "alone.png")
+    assert "--conditional takes" in refusal(["train", *QUICK, "--data", str(pictures), "--conditional"], capsys)
+
+
+def in_silence(arguments):
+    """Run a command, of which a remark would be an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert main([*map(str, arguments)]) == 0
+
+
+def noted(capsys, *arguments):
+    """Return what a command that ends well says on standard error: its remarks."""
+    with pytest.warns(UserWarning) as caught:
+        assert main([*map(str, arguments)]) == 0
+    capsys.readouterr()
+    return "\n".join(str(each.message) for each in caught)
+
+
+def test_pictures_without_colour_and_copies_in_the_test_are_remarked_on(tmp_path, capsys):
+    generator = torch.Generator().manual_seed(0)
+    for i, image in enumerate(torch.rand(20, 9, 9, generator=generator)):
+        Image.fromarray((255 * image).byte().numpy()).save(tmp_path / f"{i:02}.png")
+    train = ["train", *QUICK, "--data", tmp_path, "--hidden", "4", "--size", "9"]
+    in_silence(train)
+    assert "each number is there three times" in noted(capsys, *train, "--colour")
+    Image.new("RGB", (9, 9), "red").save(tmp_path / "03.png")  # a single one has colours
+    in_silence([*train, "--colour"])
+    (tmp_path / "14.png").write_bytes((tmp_path / "15.png").read_bytes())
+    assert "1 of the 2 test pictures" in noted(capsys, *train)
+
+
+def test_a_bernoulli_of_colours_is_said_to_be_no_likelihood(pictures, capsys):
+    train = ["train", *QUICK, "--data", str(pictures), "--hidden", "4", "--size", "8", "--likelihood", "bernoulli"]
+    for more, wanted in ((["--colour"], True), (["--colour", "--binarize"], False)):
+        assert main([*train, *more]) == 0
+        assert ("Bernoulli's formula is no likelihood" in elbo_line(capsys.readouterr().out)) == wanted
+
+
+def test_pictures_that_are_not_those_of_the_training_are_remarked_on(pictures, tmp_path, capsys):
+    out = tmp_path / "model.safetensors"
+    train = ["train", *QUICK, "--data", str(pictures), "--hidden", "4", "--size", "8", "--out", str(out)]
+    assert main(train) == 0
+    evaluate = ["evaluate", str(out), "--data", str(pictures), "--device", "cpu", "--quiet"]
+    in_silence(evaluate)
+    # One picture more in front, and each test picture is another one, which was trained on.
+    Image.new("RGB", (9, 9), "red").save(pictures / "flower" / "000.png")
+    assert "some of these may have been trained on" in noted(capsys, *evaluate)
+
+
+def test_a_validation_part_hides_which_pictures_were_trained_on_and_nothing_is_said(pictures, tmp_path, capsys):
+    out = tmp_path / "model.safetensors"
+    train = ["train", *QUICK, "--data", str(pictures), "--hidden", "4", "--size", "8", "--out", str(out)]
+    assert main([*train, "--validation", "5"]) == 0
+    in_silence(["evaluate", out, "--data", pictures, "--device", "cpu", "--quiet"])
+
+
+@pytest.mark.parametrize("more", [["--hidden", "4"], ["--channels", "4"]])
+def test_classes_keep_their_numbers_in_a_folder_with_others(pictures, tmp_path, capsys, more):
+    out = tmp_path / "model.safetensors"
+    train = ["train", *QUICK, "--data", str(pictures), *more, "--size", "8", "--conditional", "--out", str(out)]
+    assert main(train) == 0
+    model = command_line._rebuilt(str(out))
+    assert model.config["classes"] == ["flower", "temple"]
+    other = tmp_path / "other"
+    other.mkdir()
+    (pictures / "temple").rename(other / "temple")
+    options = command_line._parser().parse_args(["evaluate", str(out), "--data", str(other)])
+    options.conditional, options.likelihood = True, "bernoulli"
+    train, test = command_line._read(options, model)
+    assert set(train.labels.tolist()) == set(test.labels.tolist()) == {1}  # it would be 0 of this folder alone
+    (other / "temple").rename(other / "fish")
+    assert "its subfolder is not among the classes ['flower', 'temple']" in refusal(
+        ["evaluate", str(out), "--data", str(other), "--device", "cpu", "--quiet"], capsys
+    )
 
 
 def test_a_model_of_another_set_is_not_evaluated_on_colour(tmp_path, capsys):

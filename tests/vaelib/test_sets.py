@@ -279,7 +279,7 @@ def test_a_packed_file_of_another_content_is_refused_in_the_readers_folder_and_p
     monkeypatch.delenv("VAELIB_DATA")
     foreign = put(tmp_path / "data" / TORCHVISION[kind] / "raw")
     (foreign / "train-images-idx3-ubyte.gz").write_bytes(other)
-    with pytest.raises(DataNotFoundError, match="not at hand"):
+    with pytest.raises(DataNotFoundError, match=r"(?s)not at hand.*Found, and not used: .*images.*has the wrong"):
         data.load(kind)
     assert data.locate(kind)[0].state == "missing"
     assert (foreign / "train-images-idx3-ubyte.gz").read_bytes() == other
@@ -406,6 +406,7 @@ def test_emnist_is_found_where_it_may_lie_packed_too(place, emnist, tmp_path, mo
         ("images-idx3", lambda raw: gzip.compress(raw)[:-30], "truncated gzip"),
         ("images-idx3", lambda raw: b"<html></html>", "is a web page"),
         ("images-idx3", lambda raw: b"", "is empty"),
+        ("ubyte", lambda raw: raw[:4] + bytes(4) + raw[8 : 8 * (raw[3] == 3) + 8], "holds no image"),
     ],
 )
 def test_a_file_that_is_none_of_emnists_is_named(name, harm, said, emnist):
