@@ -79,8 +79,9 @@ HEAD = {
     "neighbours? Has the difference changed from the shorter runs of networks.json?",
     "rivals": "the best of three MLPs in as much CPU time; an MLP with as many parameters and pictures; the same "
     "convolutions on images whose places are permuted",
-    "tuning": "convolutions and MLPs: three sizes, two rates each (on the scene) or one, and one more for the best, with seed 100 and a "
-    "quarter of the time, by the -ELBO of validation images; shuffled and small: three rates; all tries are stored",
+    "tuning": "convolutions and MLPs: three sizes, two rates each (on the scene) or one, and one more for the best, "
+    "with seed 100 and a quarter of the time, by the -ELBO of validation images; shuffled and small: three rates; all "
+    "tries are stored",
     "evaluation": "-ELBO of all test images in bits per dimension, the same draws of z for all; L_50 of 200 of them",
     "yes": "fewer by more than 4.3 standard errors of the paired difference over three seeds",
 }
