@@ -12,6 +12,7 @@ from experiments import (
     measure_evidence,
     measure_mnist,
     measure_networks,
+    measure_networks_longer,
     measure_quadrants,
     measure_uses,
     shared,
@@ -88,7 +89,15 @@ def test_the_list_of_experiments_names_every_script_and_every_stored_file():
             assert f'shared.results("{stored[1]}")' in (shared.ROOT / f"{script}.py").read_text(encoding="utf-8")
 
 
-SCRIPTS = (measure_evidence, measure_mnist, measure_networks, measure_quadrants, measure_uses, train_pretrained)
+SCRIPTS = (
+    measure_evidence,
+    measure_mnist,
+    measure_networks,
+    measure_networks_longer,
+    measure_quadrants,
+    measure_uses,
+    train_pretrained,
+)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
