@@ -135,7 +135,12 @@ def train(
             best = (found, end, copy.deepcopy(run.model.state_dict()))
     if best[1]:
         run.model.load_state_dict(best[2])
-    return run.model, {"validation": round(best[0], 4), "best step": best[1], "steps": steps, "seconds": round(seconds)}
+    return run.model, {
+        "validation": round(best[0], 4),
+        "best step": best[1],
+        "steps": steps,
+        "seconds": round(seconds, 1),
+    }
 
 
 def cost(images: Images, groups: dict[str, list[Sizes]], rounds: int = 3, steps: int = 12) -> dict[str, float]:

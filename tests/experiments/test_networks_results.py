@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from experiments import measure_networks as script
-from experiments import networks
+from experiments import networks, networks_again
 from vaelib import data
 from vaelib.evaluation import mean_elbo
 
@@ -168,6 +168,21 @@ def test_an_arm_whose_step_costs_half_makes_twice_the_steps_and_small_makes_thos
     costs = {"None": 20.0, "(150,)": 10.0, "(69,)": 5.0}
     assert networks.steps_of("wide", (150,), "mnist", costs) == 2 * networks.STEPS["mnist"]
     assert networks.steps_of("small", (69,), "mnist", costs) == networks.STEPS["mnist"]
+
+
+def test_other_channels_are_tried_at_each_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(networks.STEPS, "digits", 24)
+    monkeypatch.setitem(networks.RATES, "digits", (4e-3, 8e-3))
+    found = networks_again.other_channels(networks.Images("digits"))
+    assert {"('channels', 16, 32, 64)", "('channels', 32, 64)", "milliseconds"} == set(found)
+    assert set(found["('channels', 32, 64)"]) == {"0.004", "0.008"}
+
+
+def test_without_a_code_the_bits_are_those_of_the_frequency_of_each_pixel() -> None:
+    images = networks.Images("digits")
+    p = images.fitting.mean(0).clamp(1e-3, 1 - 1e-3)
+    wanted = -(images.test * p.log2() + (1 - images.test) * (1 - p).log2()).mean().item()
+    assert networks_again.mean_image(images)["bits"] == pytest.approx(wanted, abs=1e-4)  # rounded to four digits
 
 
 def test_a_step_of_training_is_that_of_the_gradient_and_its_rate() -> None:
