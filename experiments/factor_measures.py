@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.decomposition import FastICA
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -175,6 +176,15 @@ def rotation(size: int, seed: int) -> Tensor:
     """Return an orthogonal matrix, uniform over all of them: QR of normal numbers, the signs of R's diagonal put in."""
     q, r = torch.linalg.qr(torch.randn(size, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))
     return (q * r.diagonal().sign()).float()
+
+
+def unmixed(codes: Tensor) -> Tensor:
+    """Return independent components of codes ``(N, K)``: whitened, and turned to be as far from normal as they can be.
+
+    No factor is seen. Hyvarinen, "Fast and robust fixed-point algorithms for independent component analysis" (1999).
+    """
+    ica = FastICA(whiten="unit-variance", random_state=0, max_iter=1000)
+    return torch.from_numpy(ica.fit_transform(codes.double().numpy())).float()
 
 
 def rounded(found: dict[str, float]) -> dict[str, float]:
