@@ -89,9 +89,10 @@ def test_a_still_for_each_position_of_one_slider_while_the_others_are_at_the_sta
         wanted = np.stack([np.asarray(_row(some), float) for some in explorer.pictures(rows).unbind(1)])
         for at in range(len(positions)):
             found = pixels(base64.b64decode(stored["frames"][frame]))
-            # what compression loses: eight of the 255 levels, on average, and less than to any other position
+            # what compression loses: eight of the 255 levels, on average, and less than to any other position but for
+            # the first step of the blur, which changes less than the compression
             far = np.abs(found - wanted).mean((1, 2, 3))
-            assert far.argmin() == at and far[at] < 8, (k, at)
+            assert far[at] < far.min() + 0.1 and far[at] < 8, (k, at)
             frame += 1
     assert frame == len(stored["frames"])
     still = pixels(base64.b64decode(explorer._repr_mimebundle_()["image/png"]), 6)
