@@ -31,6 +31,23 @@ def test_differences_follow_from_the_stored_runs() -> None:
     assert PARTS["fewer steps"]["above_all"] == colour.interval([a - b for a, b in pairs])
 
 
+def test_differences_by_photograph_follow_from_the_stored_bits() -> None:
+    part = PARTS["another photograph"]
+    assert part["seeds"] == script.OTHERS and set(part["bits"]) == {"temple", "flower", "portrait"}
+    for name, found in part["bits"].items():
+        for arm, gap in part["above_logistic"][name].items():
+            pairs = zip(found[arm], found[colour.LOGISTIC], strict=True)
+            assert gap == colour.interval([a - b for a, b in pairs])
+
+
+def test_the_portrait_is_cut_into_squares_of_its_own_pixels() -> None:
+    found = script.portrait()
+    assert found.shape == (288, 3, 32, 32)
+    with script.get_sample_data("grace_hopper.jpg") as file:
+        picture = torch.tensor(script.np.array(script.Image.open(file)))
+    assert torch.equal((255 * found[17]).round().byte().permute(1, 2, 0), picture[32:64, 32:64])  # 16 to a row
+
+
 def test_with_all_steps_the_run_is_that_of_few_pictures() -> None:
     again = [each[script.STEPS.index(660)] for each in PARTS["fewer steps"]["runs"]["test bits"]]
     assert again == pytest.approx(script.stored("few", "100", "test"), abs=0.15)
