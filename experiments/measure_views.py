@@ -449,7 +449,9 @@ def mean_turned(run: dict[str, Any], measure_name: str) -> float:
 
 
 def over_seeds(values: list[float]) -> dict[str, float]:
-    """Return mean, standard error, and half of a 95% interval, of a value for each seed."""
+    """Return mean, standard error, and half of a 95% interval, of a value for each seed; of one seed the value."""
+    if len(values) == 1:
+        return {"mean": round(values[0], 5)}
     error = statistics.stdev(values) / len(values) ** 0.5
     return {"mean": round(statistics.mean(values), 5), "se": round(error, 5), "half": round(T[len(values)] * error, 5)}
 
@@ -467,7 +469,7 @@ def compare(parts: dict[str, Any]) -> dict[str, Any]:
         for kind, each in parts["others"]["probe"].items():
             found["probe"][kind] = {how: {"mean": value} for how, value in each.items()}
     long = [name for name in LONG if name in parts]
-    if len(long) > 1 and "edges" in parts["rivals"]["arms"]["copy"]:
+    if "edges" in parts.get("shipped", {}).get("arms", {}).get("cvae", {}):
         runs = [parts[name] for name in long]
         measures = ("rmse", "changed", "blurred", "edges", "kind", "hue", "height", "azimuth")
         found["long"] = {"seeds": len(long)} | compared(runs, parts["rivals"]["arms"], measures)

@@ -70,7 +70,7 @@ def changed(truth: Tensor, before: Tensor) -> Tensor:
 def blurred(pictures: Tensor, sd: float = 1.0) -> Tensor:
     """Return pictures blurred by a Gaussian, the border repeated: a blurred and a sharp one are then compared alike."""
     reach = math.ceil(3 * sd)
-    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sd) ** 2)
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=pictures.dtype) / sd) ** 2)
     kernel = (kernel / kernel.sum()).expand(pictures.shape[1], 1, 1, -1)
     wide = F.pad(pictures, (reach,) * 4, mode="replicate")
     across = F.conv2d(wide, kernel, groups=pictures.shape[1])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
 from experiments import measure_views as script
 from experiments import novel_views
@@ -21,6 +22,7 @@ stored = pytest.mark.skipif(not STORED, reason="nothing is stored yet")
 @stored
 def test_each_stored_part_says_how_it_was_made() -> None:
     assert {"question", "rivals", "tuning", "evaluation", "yes", "summary", "compared"} <= set(STORED)
+    assert all({"blurred", "edges"} <= set(arm) for arm in STORED["parts"]["shipped"]["arms"].values())
     assert {"tuning", "rivals", "shipped", *(f"seed {seed}" for seed in script.SEEDS)} <= set(STORED["parts"])
     for part in STORED["parts"].values():
         assert {"command", "provenance", "cpu_minutes"} <= set(part)
@@ -71,6 +73,19 @@ def test_rmse_of_known_pictures() -> None:
     assert novel_views.rmse(one, other) == pytest.approx(0.5 / math.sqrt(32), abs=1e-5)
     assert novel_views.rmse(one, other, novel_views.changed(one, other)) == pytest.approx(0.5)
     assert novel_views.rmse(one, one, novel_views.changed(one, one)) is None
+
+
+def test_a_blurred_picture_is_scipys_and_edges_are_differences() -> None:
+    pictures = torch.rand(2, 3, 9, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    wanted = gaussian_filter(pictures.numpy(), 1.0, axes=(2, 3), mode="nearest", truncate=3)
+    torch.testing.assert_close(novel_views.blurred(pictures), torch.from_numpy(wanted))
+    ramp = (torch.arange(5.0)[:, None] * 2 + torch.arange(4.0)).expand(1, 3, 5, 4)  # 2 down, 1 across
+    found = novel_views.edges(ramp)
+    assert found.shape == (1, 6, 4, 3) and (found[:, :3] == 1).all() and (found[:, 3:] == 2).all()
+    seen = novel_views.views(scene.draw_factors(3, seed=3), seed=0)
+    reader = novel_views.Reader(0)
+    of = novel_views.looked_at(novel_views.blurred(seen.truth.flatten(0, 1)).unflatten(0, (7, 3)), seen, reader)
+    assert min(of["blurred"]) > 0 and all(a < b for a, b in zip(of["blurred"], of["rmse"], strict=True))
 
 
 def test_the_nearest_training_picture_is_found_across_the_seams() -> None:
