@@ -21,7 +21,7 @@ from vaelib.widgets import _page
 
 _STORED = "application/vnd.vaelib.frames+json"
 _LARGER = 6  # pixels of the screen for one of a picture
-_QUALITY = 80  # of a still, of 100: edges stay sharp in half the bytes
+_QUALITY = 75  # of a still, of 100: edges stay sharp in half the bytes
 # The positions of each slider, in the order of `scene.FACTORS`.
 _POSITIONS: tuple[tuple[float, ...], ...] = (
     tuple(math.radians(15 * k) for k in range(24)),
