@@ -183,7 +183,7 @@ BUGS = (
     Bug("scene: green and blue exchanged", "_rays", "(hue - channel / 3)", "(hue + channel / 3)", ("19",)),
 )
 # Whose unit tests look at a module that has none of its own.
-UNIT_TESTS = {"contract": "vae", "_parts": "cvae", "_bits": "evaluation"}
+UNIT_TESTS = {"contract": "vae", "_parts": "cvae", "_bits": "evaluation", "_rays": "scene"}
 
 
 def plant(bug: Bug, folder: Path) -> None:
