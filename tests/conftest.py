@@ -51,6 +51,22 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+@contextmanager
+def opened_offline(browser: Browser, path: Path) -> Iterator[Page]:
+    """Open a saved page from disk with no network; at the end, it asked for nothing and complained of nothing."""
+    context = browser.new_context(offline=True, viewport={"width": 320, "height": 700})
+    asked: list[str] = []
+    complaints: list[str] = []
+    context.on("request", lambda request: asked.append(request.url))
+    page = context.new_page()
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.goto(path.as_uri())
+    yield page
+    context.close()
+    assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()] and complaints == []
+
+
 @dataclass
 class Lab:
     """A JupyterLab that serves `folder` at `url`, and keeps the connection files of its kernels in `runtime`."""

@@ -14,7 +14,6 @@ from vaelib.vae import VAE
 
 PATH = Path(__file__).resolve().parents[2] / "book/results/collapse.json"
 STORED = json.loads(PATH.read_text(encoding="utf-8")) if PATH.is_file() else {}
-stored = pytest.mark.skipif(not STORED, reason="nothing is stored yet")
 
 
 def flat(model: torch.nn.Module) -> torch.Tensor:
@@ -25,7 +24,6 @@ def digits(kind: str) -> dict[str, torch.Tensor]:
     return script.images_of(kind, data.load("digits"), data.load("digits", "test"))
 
 
-@stored
 def test_each_stored_arm_says_how_it_was_made_and_chose_its_rate_on_validation_images() -> None:
     assert {"question", "rivals", "tuning", "evaluation", "yes"} <= set(STORED)
     for name, part in STORED["parts"].items():
@@ -35,12 +33,10 @@ def test_each_stored_arm_says_how_it_was_made_and_chose_its_rate_on_validation_i
         assert {f"{rate:.6g}" for rate in script.RATES} <= set(part["validation"])
 
 
-@stored
 def test_stored_differences_are_paired_and_follow_from_the_stored_runs() -> None:
     assert STORED["differences"] == script.differences(STORED["parts"])
 
 
-@stored
 def test_a_stored_run_is_found_again_from_scratch() -> None:
     try:
         source, test = data.load("mnist"), data.load("mnist", "test")

@@ -12,10 +12,8 @@ from vaelib.vae import VAE
 
 PATH = Path(__file__).resolve().parents[2] / "book/results/dimension.json"
 STORED = json.loads(PATH.read_text(encoding="utf-8")) if PATH.is_file() else {}
-stored = pytest.mark.skipif(not STORED, reason="nothing is stored yet")
 
 
-@stored
 def test_each_stored_part_says_how_it_was_made_and_which_rate_was_the_best() -> None:
     assert {"question", "rivals", "tuning", "evaluation", "yes"} <= set(STORED)
     for name, part in STORED["parts"].items():
@@ -27,13 +25,11 @@ def test_each_stored_part_says_how_it_was_made_and_which_rate_was_the_best() -> 
             assert len(part["runs"]) == (1 if alone else 3)
 
 
-@stored
 def test_stored_differences_and_spread_follow_from_the_stored_runs() -> None:
     assert STORED["differences"] == script.differences(STORED["parts"])
     assert STORED["spread"] == script.spread(STORED["parts"])
 
 
-@stored
 def test_a_stored_run_is_found_again_from_scratch() -> None:
     try:
         images, test = data.load("mnist"), data.load("mnist", "test")
@@ -45,7 +41,6 @@ def test_a_stored_run_is_found_again_from_scratch() -> None:
     assert -script.mean_elbo(model, test.images) == pytest.approx(part["runs"][0]["-ELBO"], abs=1.0)
 
 
-@stored
 def test_calibration_is_found_again() -> None:
     try:
         images, test = data.load("mnist"), data.load("mnist", "test")

@@ -15,12 +15,10 @@ from vaelib.evaluation import mean_elbo
 
 PATH = Path(__file__).resolve().parents[2] / "book/results/networks.json"
 STORED = json.loads(PATH.read_text(encoding="utf-8")) if PATH.is_file() else {"parts": {}}
-complete = pytest.mark.skipif(not PATH.is_file(), reason="nothing is stored yet")
 # Bits: rounding grows in training, differently on each processor; what the arms differ by is larger.
 TOLERANCE = 0.02
 
 
-@complete
 def test_each_stored_part_says_how_it_was_made() -> None:
     assert {"question", "rivals", "tuning", "evaluation", "yes", "seeds", "cpu_minutes"} <= set(STORED)
     for part in STORED["parts"].values():
@@ -28,14 +26,12 @@ def test_each_stored_part_says_how_it_was_made() -> None:
         assert part["provenance"]["threads"] == 1
 
 
-@complete
 def test_stored_differences_follow_from_the_stored_runs_of_three_seeds() -> None:
     assert STORED["differences"] == script.differences(STORED["parts"])
     for name in script.SETS:
         assert all(STORED["differences"][name][pair]["seeds"] == 3 for pair in ("conv - small", "conv - time"))
 
 
-@complete
 def test_each_arm_has_its_best_rate_and_the_parameters_and_the_time_that_the_plan_gives_it() -> None:
     for name in script.SETS:
         arms, costs = STORED["parts"][f"tuning {name}"]["arms"], STORED["parts"]["cost"]["milliseconds"][name]
@@ -56,7 +52,6 @@ def test_each_arm_has_its_best_rate_and_the_parameters_and_the_time_that_the_pla
         assert runs["shuffled"]["parameters"] == runs["conv"]["parameters"]
 
 
-@complete
 def test_a_stored_run_of_an_mlp_is_found_again_from_scratch() -> None:
     try:
         images = networks.Images("mnist")
@@ -69,14 +64,12 @@ def test_a_stored_run_of_an_mlp_is_found_again_from_scratch() -> None:
     assert networks.bits(model, images.test).mean().item() == pytest.approx(stored["test"], abs=TOLERANCE)
 
 
-@complete
 def test_a_stored_try_of_convolutions_is_found_again_from_scratch() -> None:
     images, tuned = networks.Images("patches"), STORED["parts"]["tuning patches"]["arms"]["conv"]
     _, said = networks.train(images, None, tuned["rate"], networks.STEPS["patches"] // 4, networks.TUNING_SEED)
     assert said["validation"] == pytest.approx(tuned["tried"]["None"][f"{tuned['rate']:g}"], abs=TOLERANCE)
 
 
-@complete
 def test_rivals_that_were_short_of_time_have_it_in_the_runs_that_were_added() -> None:
     for name, part in STORED["parts"]["time again"]["sets"].items():
         runs = [STORED["parts"][f"{name} {seed}"]["runs"] for seed in networks.SEEDS]

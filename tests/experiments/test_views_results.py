@@ -16,10 +16,8 @@ from vaelib._sets import SETS
 
 PATH = Path(__file__).resolve().parents[2] / "book/results/views.json"
 STORED = json.loads(PATH.read_text(encoding="utf-8")) if PATH.is_file() else {}
-stored = pytest.mark.skipif(not STORED, reason="nothing is stored yet")
 
 
-@stored
 def test_each_stored_part_says_how_it_was_made() -> None:
     assert {"question", "rivals", "tuning", "evaluation", "yes", "summary", "compared"} <= set(STORED)
     assert all({"blurred", "edges"} <= set(arm) for arm in STORED["parts"]["shipped"]["arms"].values())
@@ -31,12 +29,10 @@ def test_each_stored_part_says_how_it_was_made() -> None:
         assert float(min(tried[kind], key=tried[kind].__getitem__)) == rate
 
 
-@stored
 def test_what_is_compared_follows_from_the_stored_runs() -> None:
     assert STORED["compared"] == script.compare(STORED["parts"])
 
 
-@stored
 def test_stored_errors_of_the_shipped_model_and_of_copies_are_found_again() -> None:
     test = data.load("scene", "test")
     rows = torch.randperm(len(test), generator=torch.Generator().manual_seed(0))[: script.TEST]

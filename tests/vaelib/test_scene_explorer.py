@@ -13,6 +13,7 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
+from tests.conftest import opened_offline
 from vaelib import pretrained, scene
 from vaelib.autoencoder import Autoencoder
 from vaelib.cvae import CVAE
@@ -166,16 +167,8 @@ def saved(browser: Browser, tmp_path: Path) -> Iterator[Page]:
     path = tmp_path / "a page.html"
     SceneExplorer(model(condition_dim=2)).save(path)
     assert path.stat().st_size < 1.5e6
-    context = browser.new_context(offline=True, viewport={"width": 320, "height": 700})
-    asked, complaints = [], []
-    context.on("request", lambda request: asked.append(request.url))
-    page = context.new_page()
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    page.goto(path.as_uri())
-    yield page
-    context.close()
-    assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()] and complaints == []
+    with opened_offline(browser, path) as page:
+        yield page
 
 
 def test_keys_move_one_slider_at_a_time_to_the_still_that_python_drew(saved: Page) -> None:

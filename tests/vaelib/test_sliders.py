@@ -16,7 +16,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from tests.conftest import Lab
+from tests.conftest import Lab, opened_offline
 from vaelib import widgets
 from vaelib.widgets import Sliders
 
@@ -137,16 +137,8 @@ def saved(browser: Browser, tmp_path: Path) -> Iterator[Page]:
     """The page that sliders saved, opened from disk without a network."""
     path = tmp_path / "a page.html"
     Sliders(bars, start={"high": 2.0}, high=[1.0, 2.0, 3.0], wide=[1, 2]).save(path, title="Bars </script> & more")
-    context = browser.new_context(offline=True, viewport={"width": 320, "height": 700})
-    asked, complaints = [], []
-    context.on("request", lambda request: asked.append(request.url))
-    page = context.new_page()
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    page.goto(path.as_uri())
-    yield page
-    context.close()
-    assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()] and complaints == []
+    with opened_offline(browser, path) as page:
+        yield page
 
 
 def test_keys_move_saved_sliders_to_the_stills_that_python_drew(saved):
